@@ -1,0 +1,145 @@
+package exchange
+
+// Observer sees an exchange pass. Methods are called on the exchange's loop, in the order of events.
+type Observer interface {
+	ResponseHead(x *Exchange, h *Head)
+	ResponseTrailers(x *Exchange, f []Field)
+	// Done is called once, when both directions have ended or either side gave up.
+	Done(x *Exchange, why Reason)
+}
+
+// Exchange is one request and its response on their way through the proxy. The codec that read the request is Down;
+// the one that sends it on is Up. Each codec calls the methods below with what it reads, and the exchange hands it to
+// the other side. The engine sets Up by Bind, now or later: until then the request's body waits in its codec.
+type Exchange struct {
+	Down, Up Side
+	Observer Observer
+	// DownState and UpState belong to the two codecs, User to the engine.
+	DownState, UpState, User any
+
+	Head   bool // the request is HEAD: the response has no body
+	Tunnel bool // a CONNECT or upgrade: bytes in both directions once it is accepted
+
+	reqEnd, respHead, respEnd, done bool
+}
+
+// RequestData passes request body bytes on.
+func (x *Exchange) RequestData(b []byte, end bool) {
+	if x.done {
+		return
+	}
+	x.reqEnd = x.reqEnd || end
+	x.Up.WriteData(x, b, end)
+	x.finish()
+}
+
+// RequestTrailers passes the request's trailers on and ends it.
+func (x *Exchange) RequestTrailers(f []Field) {
+	if x.done {
+		return
+	}
+	x.reqEnd = true
+	x.Up.WriteTrailers(x, f)
+	x.finish()
+}
+
+// RequestEnded notes that the request ended with its head.
+func (x *Exchange) RequestEnded() { x.reqEnd = true }
+
+// RequestReset says that the downstream has given up. The upstream, if there is one, is reset.
+func (x *Exchange) RequestReset(why Reason) {
+	if x.done {
+		return
+	}
+	if x.Up != nil {
+		x.Up.Reset(x, why)
+	}
+	x.end(why)
+}
+
+// ResponseHead passes a response head on, an interim one too.
+func (x *Exchange) ResponseHead(h *Head, end bool) {
+	if x.done {
+		return
+	}
+	interim := h.Status < 200 && h.Status != 101
+	if !interim {
+		x.respHead = true
+	}
+	if x.Observer != nil {
+		x.Observer.ResponseHead(x, h)
+	}
+	x.respEnd = x.respEnd || end
+	x.Down.WriteHead(x, h, end)
+	x.finish()
+}
+
+// ResponseData passes response body bytes on.
+func (x *Exchange) ResponseData(b []byte, end bool) {
+	if x.done {
+		return
+	}
+	x.respEnd = x.respEnd || end
+	x.Down.WriteData(x, b, end)
+	x.finish()
+}
+
+// ResponseTrailers passes the response's trailers on and ends it.
+func (x *Exchange) ResponseTrailers(f []Field) {
+	if x.done {
+		return
+	}
+	if x.Observer != nil {
+		x.Observer.ResponseTrailers(x, f)
+	}
+	x.respEnd = true
+	x.Down.WriteTrailers(x, f)
+	x.finish()
+}
+
+// Rejecter decides what becomes of an exchange whose upstream failed before a response began: it returns true
+// if it has taken the exchange over (sends it again, or answers it itself).
+type Rejecter interface {
+	Reject(x *Exchange, why Reason) bool
+}
+
+// ResponseReset says that the upstream has given up. If no response has begun, the observer may take over
+// (it is asked if it is a Rejecter); else the downstream is reset.
+func (x *Exchange) ResponseReset(why Reason) {
+	if x.done {
+		return
+	}
+	x.Up, x.UpState = nil, nil
+	if r, ok := x.Observer.(Rejecter); ok && !x.respHead && r.Reject(x, why) {
+		return
+	}
+	x.Down.Reset(x, why)
+	x.end(why)
+}
+
+// Responded tells whether a final response head has been passed on.
+func (x *Exchange) Responded() bool { return x.respHead }
+
+// RequestDone tells whether the whole request has been passed on.
+func (x *Exchange) RequestDone() bool { return x.reqEnd }
+
+// Done tells whether the exchange is over.
+func (x *Exchange) Done() bool { return x.done }
+
+// finish ends an exchange whose response has ended. A request that is still being sent is the codecs' matter:
+// the upstream's codec resets or drains it by its protocol's rules.
+func (x *Exchange) finish() {
+	if x.respEnd && x.reqEnd {
+		x.end(Reason{})
+	}
+}
+
+func (x *Exchange) end(why Reason) {
+	if x.done {
+		return
+	}
+	x.done = true
+	if x.Observer != nil {
+		x.Observer.Done(x, why)
+	}
+}
