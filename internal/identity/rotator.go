@@ -28,6 +28,7 @@ type Rotator struct {
 	cfg     RotatorConfig
 	current atomic.Pointer[tls.Certificate]
 	changed chan struct{}
+	now     chan struct{}
 }
 
 // NewRotator makes a Rotator that has no certificate yet. Run gets the first.
@@ -44,14 +45,21 @@ func NewRotator(cfg RotatorConfig) *Rotator {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Rotator{cfg: cfg, changed: make(chan struct{}, 1)}
+	return &Rotator{cfg: cfg, changed: make(chan struct{}, 1), now: make(chan struct{}, 1)}
 }
 
 // Set gives the Rotator a certificate to begin with, such as one kept on disk.
 func (r *Rotator) Set(c *tls.Certificate) {
 	r.current.Store(c)
+	poke(r.changed)
+}
+
+// Renew has Run renew at once, such as after a change of the issuer. It does not wait for it.
+func (r *Rotator) Renew() { poke(r.now) }
+
+func poke(c chan struct{}) {
 	select {
-	case r.changed <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -73,8 +81,8 @@ func (r *Rotator) Changed() <-chan struct{} { return r.changed }
 func (r *Rotator) Run(ctx context.Context) error {
 	failures := 0
 	for {
-		if err := sleep(ctx, r.pause(failures)); err != nil {
-			return nil //nolint:nilerror // the end of the context is the orderly end
+		if !r.wait(ctx, r.pause(failures)) {
+			return nil
 		}
 		if err := r.renew(ctx); err != nil {
 			failures++
@@ -134,13 +142,15 @@ func Backoff(n int, first, last time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// wait returns false when the context has ended.
+func (r *Rotator) wait(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return false
+	case <-r.now:
 	case <-t.C:
-		return nil
 	}
+	return ctx.Err() == nil
 }

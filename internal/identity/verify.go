@@ -81,7 +81,10 @@ func PeerOf(cs tls.ConnectionState) (Peer, error) {
 }
 
 // Verify checks a chain, leaf first, against the bundle, and returns whose it is.
-func (b *Bundle) Verify(chain []*x509.Certificate) (Peer, error) {
+func (b *Bundle) Verify(chain []*x509.Certificate) (Peer, error) { return b.VerifyAt(chain, time.Now()) }
+
+// VerifyAt is Verify as of another time: for what was signed then.
+func (b *Bundle) VerifyAt(chain []*x509.Certificate, at time.Time) (Peer, error) {
 	if len(chain) == 0 {
 		return Peer{}, &VerifyError{Cause: NoCertificate, Err: errors.New("the peer showed no certificate")}
 	}
@@ -96,7 +99,7 @@ func (b *Bundle) Verify(chain []*x509.Certificate) (Peer, error) {
 	opts := x509.VerifyOptions{
 		Roots:         b.roots.Load().pool,
 		Intermediates: x509.NewCertPool(),
-		CurrentTime:   time.Now(),
+		CurrentTime:   at,
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, // the leaf's own are checked in peerOf
 	}
 	for _, c := range chain[1:] {
