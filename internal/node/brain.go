@@ -1,0 +1,169 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"fairlead.io/fairlead/internal/identity"
+	"fairlead.io/fairlead/internal/l7"
+	"fairlead.io/fairlead/internal/l7/balance"
+	"fairlead.io/fairlead/internal/mesh"
+)
+
+// World is what the brain sees of the controller's client.
+type World interface {
+	// Snapshot is the world as it is known now.
+	Snapshot() *mesh.Snapshot
+	// Synced is false until the snapshot is the controller's, or one that the controller has signed.
+	Synced() bool
+	// Subscribe asks for a service's endpoints. Doing it twice does no harm.
+	Subscribe(mesh.Name)
+	// Wait returns as soon as a snapshot satisfies the condition.
+	Wait(ctx context.Context, ok func(*mesh.Snapshot) bool) (*mesh.Snapshot, error)
+}
+
+var (
+	// ErrNoPort is returned for a service that has no such port.
+	ErrNoPort = errors.New("the service has no such port")
+	// ErrNoTable is returned while the address table is not known: nothing may be guessed without it.
+	ErrNoTable = errors.New("no address table yet")
+)
+
+// brain answers the engine's questions from the snapshot. It implements l7.Brain.
+type brain struct {
+	world    World
+	clusters *clusters
+	creds    *credentials
+	dialer   *Dialer
+}
+
+var _ l7.Brain = (*brain)(nil)
+
+// Outbound tells what an address stands for: a service in any of its forms, a pod, or an address outside the table.
+func (b *brain) Outbound(ctx context.Context, p *l7.Pod, dst netip.AddrPort) (*l7.Destination, error) {
+	s, err := b.snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	svc, port, ok := s.ServiceByAddr(dst)
+	if svc != nil && !ok {
+		return nil, fmt.Errorf("%v, %s: %w", dst, svc.Name, ErrNoPort)
+	}
+	if svc == nil {
+		return &l7.Destination{Addr: dst, Endpoint: endpointAt(s, dst)}, nil
+	}
+	if s, err = b.withEndpoints(ctx, s, svc.Name); err != nil {
+		return nil, err
+	}
+	return &l7.Destination{Addr: dst, Service: svc.Name, Port: port, Cluster: b.clusters.get(s, svc, port)}, nil
+}
+
+// endpointAt is the endpoint of an address that is dialled as it is.
+func endpointAt(s *mesh.Snapshot, dst netip.AddrPort) *balance.Endpoint {
+	e := balance.Endpoint{Addr: dst, Ready: true}
+	if q := s.PodByAddr(dst.Addr()); q != nil {
+		e.Pod, e.Mesh, e.Account, e.Node = q, q.InMesh, q.Account, q.Node
+	}
+	return balance.Single(e)
+}
+
+// snapshot waits for the first one.
+func (b *brain) snapshot(ctx context.Context) (*mesh.Snapshot, error) {
+	s, err := b.world.Wait(ctx, func(*mesh.Snapshot) bool { return b.world.Synced() })
+	if err != nil {
+		return nil, ErrNoTable
+	}
+	return s, nil
+}
+
+// withEndpoints subscribes and waits until a snapshot has the service's endpoints.
+func (b *brain) withEndpoints(ctx context.Context, s *mesh.Snapshot, svc mesh.Name) (*mesh.Snapshot, error) {
+	if s.Endpoints(svc) != nil {
+		return s, nil
+	}
+	b.world.Subscribe(svc)
+	s, err := b.world.Wait(ctx, func(s *mesh.Snapshot) bool { return s.Endpoints(svc) != nil })
+	if err != nil {
+		return nil, fmt.Errorf("wait for the endpoints of %s: %w", svc, err)
+	}
+	return s, nil
+}
+
+// Origin tells who a peer address is.
+func (b *brain) Origin(_ *l7.Pod, peer netip.AddrPort) l7.Origin {
+	q := b.world.Snapshot().PodByAddr(peer.Addr())
+	if q == nil {
+		return l7.Origin{}
+	}
+	return l7.Origin{Pod: q, Node: q.Node, Mesh: q.InMesh}
+}
+
+// Dial connects from inside the pod, past the redirect.
+func (b *brain) Dial(ctx context.Context, p *l7.Pod, dst netip.AddrPort) (*net.TCPConn, error) {
+	return b.dialer.Dial(ctx, p.UID, dst)
+}
+
+// DialApp connects to the pod's own app, as the client if it can.
+func (b *brain) DialApp(ctx context.Context, p *l7.Pod, client netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
+	return b.dialer.DialApp(ctx, p.UID, client, dst)
+}
+
+// ClientTLS expects the account of the endpoint, with a certificate of the endpoint's node: an address that belongs
+// to another pod by now is never spoken to.
+func (b *brain) ClientTLS(p *l7.Pod, e *balance.Endpoint, alpn string) (*tls.Config, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), signTimeout)
+	defer cancel()
+	src, bundle, err := b.creds.wait(ctx, p.Account)
+	if err != nil {
+		return nil, err
+	}
+	id, err := identity.AccountID(bundle.TrustDomain(), e.Account)
+	if err != nil {
+		return nil, err
+	}
+	cfg := identity.ClientTLS(src, bundle, identity.OnlyIDOn(id, e.Node))
+	cfg.NextProtos = []string{alpn}
+	cfg.DynamicRecordSizingDisabled = true
+	return cfg, nil
+}
+
+// ServerTLS shows the pod's own account. A peer whose address is in the table must be who the table says; one whose
+// address is not there yet passes provisionally (see provisional).
+func (b *brain) ServerTLS(p *l7.Pod, peer netip.AddrPort) (*tls.Config, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), signTimeout)
+	defer cancel()
+	src, bundle, err := b.creds.wait(ctx, p.Account)
+	if err != nil {
+		return nil, err
+	}
+	cfg := identity.ServerTLS(src, bundle, func(q identity.Peer) error { return b.checkPeer(peer.Addr(), q) })
+	cfg.NextProtos = []string{l7.ALPNHTTP, l7.ALPNTCP}
+	cfg.DynamicRecordSizingDisabled = true
+	return cfg, nil
+}
+
+// checkPeer holds a verified certificate against the table: the address must be a pod of that account on that node.
+func (b *brain) checkPeer(addr netip.Addr, q identity.Peer) error {
+	account, ok := q.ID.Account()
+	if !ok {
+		return identity.Refuse(q, identity.WrongIdentity, "not the identity of a service account")
+	}
+	pod := b.world.Snapshot().PodByAddr(addr)
+	if pod == nil {
+		return nil
+	}
+	if pod.Account != account {
+		return identity.Refuse(q, identity.WrongIdentity, "%v belongs to a pod of %s", addr, pod.Account)
+	}
+	if pod.Node != q.Node {
+		return identity.Refuse(q, identity.WrongNode, "%v belongs to a pod on %q, the certificate is of %q", addr, pod.Node, q.Node)
+	}
+	return nil
+}
+
+// Authorize allows whatever its handshake allowed. Policies come here.
+func (b *brain) Authorize(a *l7.Arrival) error { return nil }

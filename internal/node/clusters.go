@@ -1,0 +1,70 @@
+package node
+
+import (
+	"sync"
+	"time"
+
+	"fairlead.io/fairlead/internal/l7/balance"
+	"fairlead.io/fairlead/internal/mesh"
+)
+
+// clusters are the service ports that this node's pods have used, each with its live endpoints.
+type clusters struct {
+	node string
+
+	mu sync.Mutex // protects m
+	m  map[clusterKey]*balance.Cluster
+}
+
+type clusterKey struct {
+	service mesh.Name
+	port    string // the port's name
+}
+
+func newClusters(node string) *clusters {
+	return &clusters{node: node, m: map[clusterKey]*balance.Cluster{}}
+}
+
+// get returns the cluster of a service port, made from the snapshot on first use.
+func (c *clusters) get(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port) *balance.Cluster {
+	key := clusterKey{svc.Name, port.Name}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.m[key]
+	if b == nil {
+		b = balance.New(balance.Config{Node: c.node})
+		fill(b, s, svc, port.Name)
+		c.m[key] = b
+	}
+	return b
+}
+
+// update gives every cluster what the snapshot says. A service that is gone leaves an empty cluster behind it, so
+// that connections which still use it find no endpoint; the cluster itself is forgotten.
+func (c *clusters) update(s *mesh.Snapshot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, b := range c.m {
+		svc := s.Service(key.service)
+		if svc == nil {
+			b.Set(nil)
+			delete(c.m, key)
+			continue
+		}
+		fill(b, s, svc, key.port)
+	}
+}
+
+func fill(b *balance.Cluster, s *mesh.Snapshot, svc *mesh.Service, port string) {
+	b.SetPolicy(balance.Policy{Affinity: time.Duration(svc.Affinity) * time.Second, LocalOnly: svc.LocalOnly})
+	from := s.Endpoints(svc.Name).Of(port)
+	eps := make([]balance.Endpoint, 0, len(from))
+	for _, e := range from {
+		be := balance.Endpoint{Addr: e.Addr, Node: e.Node, Ready: e.Ready, Serving: e.Serving}
+		if p := s.PodByAddr(e.Addr.Addr()); p != nil {
+			be.Pod, be.Mesh, be.Account, be.Node = p, p.InMesh, p.Account, p.Node
+		}
+		eps = append(eps, be)
+	}
+	b.Set(eps)
+}

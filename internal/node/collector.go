@@ -1,0 +1,68 @@
+package node
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	"fairlead.io/fairlead/internal/control"
+)
+
+// scrapeTimeout bounds how long a scrape waits for the keeper.
+const scrapeTimeout = time.Second
+
+// lateWorld is the controller's client once there is one.
+type lateWorld struct {
+	atomic.Pointer[control.DiscoverClient]
+}
+
+// nodeCollector reads, at each scrape, what the keeper counts and when certificates end.
+type nodeCollector struct {
+	keeper Keeper
+	creds  *credentials
+}
+
+var (
+	verdictDesc = prometheus.NewDesc("fairlead_bpf_verdicts_total", "Decisions of the eBPF programs on this node.", []string{"verdict"}, nil)
+	keeperDesc  = prometheus.NewDesc("fairlead_keeper_events_total", "What the keeper counts: refused messages of a proxy, signatures, enrolments.", []string{"event"}, nil)
+	keeperUp    = prometheus.NewDesc("fairlead_keeper_up", "1 if the keeper answered this scrape.", nil, nil)
+	expiryDesc  = prometheus.NewDesc("fairlead_certificate_expiry_timestamp_seconds", "When the current certificate of a service account ends; empty labels are the proxy's own.", []string{"namespace", "service_account"}, nil)
+)
+
+// Describe is prometheus.Collector.
+func (c *nodeCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- verdictDesc
+	ch <- keeperDesc
+	ch <- keeperUp
+	ch <- expiryDesc
+}
+
+// Collect is prometheus.Collector.
+func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
+	for a, t := range c.creds.expiries() {
+		ch <- prometheus.MustNewConstMetric(expiryDesc, prometheus.GaugeValue, float64(t.Unix()), a.Namespace, a.Name)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	counts, err := c.keeper.Verdicts(ctx)
+	up := 1.0
+	if err != nil {
+		up = 0
+	}
+	ch <- prometheus.MustNewConstMetric(keeperUp, prometheus.GaugeValue, up)
+	for name, n := range counts {
+		desc := verdictDesc
+		if rest, ok := strings.CutPrefix(name, "keeper_"); ok {
+			desc, name = keeperDesc, rest
+		} else {
+			name = strings.TrimPrefix(name, "bpf_")
+		}
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), name)
+	}
+}
+
+func closeFD(fd int) { unix.Close(fd) }

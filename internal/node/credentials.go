@@ -1,0 +1,162 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fairlead.io/fairlead/internal/identity"
+	"fairlead.io/fairlead/internal/keeper/socket"
+	"fairlead.io/fairlead/internal/mesh"
+)
+
+// signTimeout bounds how long a handshake waits for the keeper's signature.
+const signTimeout = 3 * time.Second
+
+// credentials are the certificates that the keeper has pushed; their keys stay with the keeper, which signs each
+// handshake. The zero account is the proxy itself.
+type credentials struct {
+	keeper Keeper
+
+	mu       sync.Mutex // protects the rest
+	accounts map[mesh.Account]*accountSource
+	bundle   *identity.Bundle
+	trusted  chan struct{} // closed when the bundle is there
+}
+
+func newCredentials(k Keeper) *credentials {
+	return &credentials{keeper: k, accounts: map[mesh.Account]*accountSource{}, trusted: make(chan struct{})}
+}
+
+// accountSource is the identity.Source of one account.
+type accountSource struct {
+	cert  atomic.Pointer[tls.Certificate]
+	ready chan struct{} // closed with the first certificate
+}
+
+// Certificate returns the current certificate. An expired one is none.
+func (s *accountSource) Certificate() (*tls.Certificate, error) {
+	c := s.cert.Load()
+	if c == nil || time.Now().After(c.Leaf.NotAfter) {
+		return nil, identity.ErrNoCertificate
+	}
+	return c, nil
+}
+
+// of returns the account's source; it may have no certificate yet.
+func (c *credentials) of(a mesh.Account) *accountSource {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.accounts[a]
+	if s == nil {
+		s = &accountSource{ready: make(chan struct{})}
+		c.accounts[a] = s
+	}
+	return s
+}
+
+// wait returns the account's source as soon as it has a certificate, and the bundle.
+func (c *credentials) wait(ctx context.Context, a mesh.Account) (identity.Source, *identity.Bundle, error) {
+	s := c.of(a)
+	select {
+	case <-s.ready:
+	case <-ctx.Done():
+		return nil, nil, fmt.Errorf("wait for the certificate of %s: %w", a, ctx.Err())
+	}
+	b, err := c.trust(ctx)
+	return s, b, err
+}
+
+// trust returns the bundle as soon as it is there.
+func (c *credentials) trust(ctx context.Context) (*identity.Bundle, error) {
+	select {
+	case <-c.trusted:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the trust domain's roots: %w", ctx.Err())
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bundle, nil
+}
+
+// setRoots makes the bundle, or replaces its roots. Roots that cannot be read change nothing.
+func (c *credentials) setRoots(trustDomain string, pem []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.bundle != nil && c.bundle.TrustDomain().Name() == trustDomain {
+		return c.bundle.Replace(pem)
+	}
+	if c.bundle != nil {
+		return fmt.Errorf("trust domain changed from %s to %s", c.bundle.TrustDomain().Name(), trustDomain)
+	}
+	td, err := identity.ParseTrustDomain(trustDomain)
+	if err != nil {
+		return err
+	}
+	b, err := identity.ParseBundle(td, pem)
+	if err != nil {
+		return err
+	}
+	c.bundle = b
+	close(c.trusted)
+	return nil
+}
+
+// setCertificate replaces an account's certificate. One that cannot be read changes nothing.
+func (c *credentials) setCertificate(sc socket.Certificate) error {
+	if len(sc.Chain) == 0 {
+		return errors.New("certificate without a leaf")
+	}
+	leaf, err := x509.ParseCertificate(sc.Chain[0])
+	if err != nil {
+		return fmt.Errorf("parse certificate of %s: %w", sc.Account, err)
+	}
+	print := sha256.Sum256(leaf.Raw)
+	account := sc.Account
+	sign := func(content []byte) ([]byte, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), signTimeout)
+		defer cancel()
+		return c.keeper.Sign(ctx, account, print, content)
+	}
+	cert := &tls.Certificate{
+		Certificate: sc.Chain,
+		Leaf:        leaf,
+		PrivateKey:  identity.NewSigner(leaf.PublicKey, sign),
+		// The keeper makes P-256 keys only, and SHA-256 goes with them.
+		SupportedSignatureAlgorithms: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256},
+	}
+	s := c.of(account)
+	if old := s.cert.Swap(cert); old == nil {
+		close(s.ready)
+	} else if bytes.Equal(old.Leaf.Raw, leaf.Raw) {
+		s.cert.Store(old)
+	}
+	return nil
+}
+
+// forget drops an account whose last pod has left.
+func (c *credentials) forget(a mesh.Account) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.accounts, a)
+}
+
+// expiries tells when each account's certificate ends.
+func (c *credentials) expiries() map[mesh.Account]time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := map[mesh.Account]time.Time{}
+	for a, s := range c.accounts {
+		if cert := s.cert.Load(); cert != nil {
+			m[a] = cert.Leaf.NotAfter
+		}
+	}
+	return m
+}

@@ -1,0 +1,203 @@
+// Package node is the brain of the proxy: it turns what the keeper hands out (listeners, sockets, certificates) and
+// what the controller tells (pods, services, endpoints) into the desired state of the L7 engine and the answers
+// to its questions.
+//
+// Promises:
+//  1. It holds no key and makes no socket of its own inside a pod: both are the keeper's.
+//  2. Every decision is made from one immutable snapshot, and every peer is held against it: on dialling strictly,
+//     on arrival as far as the table knows the address, and again when the table changes.
+//  3. The last good state stays in force while keeper or controller are away.
+//  4. No label value of a metric is chosen by a client; series are bounded and expire.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"fairlead.io/fairlead/internal/admin"
+	"fairlead.io/fairlead/internal/control"
+	"fairlead.io/fairlead/internal/identity"
+	"fairlead.io/fairlead/internal/keeper/socket"
+	"fairlead.io/fairlead/internal/l7"
+	"fairlead.io/fairlead/internal/mesh"
+)
+
+// Config of a node's proxy.
+type Config struct {
+	Node         string // the node's name
+	KeeperSocket string // path
+	Controller   string // host:port
+	Admin        string // address of /metrics and /readyz; none when empty
+	Limits       l7.Limits
+	Log          *slog.Logger
+}
+
+// Run works the proxy until the context ends.
+func Run(ctx context.Context, cfg Config) error {
+	n := newNode(cfg)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.link.run(ctx, n.pods) })
+	if cfg.Admin != "" {
+		g.Go(func() error { return admin.Serve(ctx, cfg.Admin, n.handler()) })
+	}
+	g.Go(func() error { return n.expire(ctx) })
+	g.Go(func() error { return n.work(ctx) })
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+type node struct {
+	cfg     Config
+	link    *link
+	creds   *credentials
+	pods    *pods
+	dialer  *Dialer
+	metrics *metrics
+	reg     *prometheus.Registry
+	ready   *admin.Ready
+	world   lateWorld
+
+	keeperReady, trustReady, tableReady func()
+}
+
+func newNode(cfg Config) *node {
+	n := &node{cfg: cfg, link: newLink(cfg.KeeperSocket, cfg.Log), reg: prometheus.NewPedanticRegistry(), ready: &admin.Ready{}}
+	n.creds = newCredentials(n.link)
+	n.metrics = newMetrics(n.reg, n.workload, &onceWarner{log: cfg.Log})
+	n.dialer = &Dialer{Keeper: n.link, count: n.metrics}
+	n.pods = newPods(n.creds, &n.dialer.sockets, cfg.Log)
+	n.reg.MustRegister(admin.BuildInfo("proxy"), &nodeCollector{n.link, n.creds})
+	n.trustReady, n.tableReady = n.ready.Await("certificate of the proxy"), n.ready.Await("address table")
+	return n
+}
+
+// handler serves the admin requests.
+func (n *node) handler() http.Handler {
+	return admin.Handler(n.ready, n.reg, map[string]http.Handler{"/debug/routes": &n.metrics.routes})
+}
+
+// work waits for the proxy's own certificate, then runs the engine and the stream from the controller.
+func (n *node) work(ctx context.Context) error {
+	src, bundle, err := n.creds.wait(ctx, mesh.Account{})
+	if err != nil {
+		return err
+	}
+	n.trustReady()
+	controller, err := identity.ControllerID(bundle.TrustDomain())
+	if err != nil {
+		return err
+	}
+	world := control.NewDiscoverClient(control.DiscoverConfig{
+		Target: control.Target{Addr: n.cfg.Controller, Node: n.cfg.Node, TLS: identity.ClientTLS(src, bundle, identity.OnlyID(controller))},
+		Bundle: bundle,
+		Log:    n.cfg.Log,
+	})
+	n.world.Store(world)
+	cl := newClusters(n.cfg.Node)
+	engine := l7.New(l7.Config{
+		Log:      n.cfg.Log,
+		Brain:    &brain{world: world, clusters: cl, creds: n.creds, dialer: n.dialer},
+		Recorder: n.metrics,
+		Limits:   n.cfg.Limits,
+	})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return engine.Run(ctx) })
+	g.Go(func() error { return n.restore(ctx, world) })
+	g.Go(func() error { return world.Run(ctx) })
+	g.Go(func() error { return n.save(ctx, world) })
+	g.Go(func() error { return n.follow(ctx, world, cl, engine) })
+	n.pods.start(engine)
+	return g.Wait()
+}
+
+// follow brings every change of the world to the clusters, and holds live connections against it.
+func (n *node) follow(ctx context.Context, world *control.DiscoverClient, cl *clusters, engine *l7.Engine) error {
+	for {
+		cl.update(world.Snapshot())
+		engine.Reauthorize()
+		if world.Synced() {
+			n.tableReady()
+		}
+		select {
+		case <-world.Changed():
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// restore puts the state that the keeper has kept in force, unless the controller is faster.
+func (n *node) restore(ctx context.Context, world *control.DiscoverClient) error {
+	fd, err := n.link.LoadState(ctx)
+	if err != nil {
+		if !errors.Is(err, socket.ErrNoState) {
+			n.cfg.Log.Warn("saved state cannot be loaded", "err", err)
+		}
+		return nil
+	}
+	state, err := socket.ReadState(fd)
+	if err == nil {
+		err = world.Restore(state)
+	}
+	if err != nil {
+		n.cfg.Log.Warn("saved state cannot be used", "err", err)
+	}
+	return nil
+}
+
+// save hands each new signed state to the keeper.
+func (n *node) save(ctx context.Context, world *control.DiscoverClient) error {
+	for {
+		select {
+		case <-world.States():
+		case <-ctx.Done():
+			return nil
+		}
+		if err := n.saveOnce(ctx, world.State()); err != nil && ctx.Err() == nil {
+			n.cfg.Log.Warn("state cannot be saved", "err", err)
+		}
+	}
+}
+
+func (n *node) saveOnce(ctx context.Context, state []byte) error {
+	fd, err := socket.Memfd(state)
+	if err != nil {
+		return fmt.Errorf("make memfd: %w", err)
+	}
+	defer closeFD(fd)
+	return n.link.SaveState(ctx, fd)
+}
+
+// expire drops idle series now and then.
+func (n *node) expire(ctx context.Context) error {
+	t := time.NewTicker(time.Minute)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			n.metrics.expire()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// workload is the name that metrics give a local pod.
+func (n *node) workload(uid string) mesh.Name {
+	if w := n.world.Load(); w != nil {
+		if p := w.Snapshot().Pod(uid); p != nil {
+			return mesh.Name{Namespace: p.Name.Namespace, Name: p.Workload}
+		}
+	}
+	name, _ := n.pods.name(uid)
+	return name
+}

@@ -1,0 +1,143 @@
+package node
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fairlead.io/fairlead/internal/keeper/socket"
+	"fairlead.io/fairlead/internal/l7"
+	"fairlead.io/fairlead/internal/mesh"
+)
+
+// pods turns the keeper's events into the engine's desired state. It implements socket.Handler, whose calls come
+// one at a time.
+type pods struct {
+	creds   *credentials
+	sockets *socketPool
+	log     *slog.Logger
+
+	mu     sync.Mutex // protects the rest
+	m      map[string]*l7.Pod
+	engine *l7.Engine // nil until start
+}
+
+var _ socket.Handler = (*pods)(nil)
+
+func newPods(creds *credentials, sockets *socketPool, log *slog.Logger) *pods {
+	return &pods{creds: creds, sockets: sockets, log: log, m: map[string]*l7.Pod{}}
+}
+
+// start gives the engine what has been announced, and everything from now on.
+func (p *pods) start(e *l7.Engine) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.engine = e
+	p.set()
+}
+
+// set is called with mu held.
+func (p *pods) set() {
+	if p.engine == nil {
+		return
+	}
+	all := make([]*l7.Pod, 0, len(p.m))
+	for _, pod := range p.m {
+		all = append(all, pod)
+	}
+	p.engine.Set(all)
+}
+
+// name is the name of a local pod.
+func (p *pods) name(uid string) (mesh.Name, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pod := p.m[uid]
+	if pod == nil {
+		return mesh.Name{}, false
+	}
+	return pod.Name, true
+}
+
+// Enrolled adds a pod, or replaces its listeners.
+func (p *pods) Enrolled(sp socket.Pod, ls []socket.Listener) {
+	pod := &l7.Pod{UID: sp.UID, Name: sp.Name, Account: sp.Account, Addrs: sp.Addrs, Drain: 30 * time.Second}
+	for _, l := range ls {
+		nl, err := listener(l.FD)
+		if err != nil {
+			p.log.Error("listener of the keeper cannot be used", "pod", sp.Name.String(), "err", err)
+			continue
+		}
+		if l.Direction == socket.Out {
+			pod.Out = append(pod.Out, nl)
+		} else {
+			pod.In = append(pod.In, nl)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if old := p.m[sp.UID]; old != nil && p.engine == nil {
+		closeListeners(old)
+	}
+	p.m[sp.UID] = pod
+	p.set()
+	p.log.Info("pod enrolled", "pod", sp.Name.String(), "uid", sp.UID, "listeners", len(ls))
+}
+
+// Left takes a pod out; its connections have until drain has passed.
+func (p *pods) Left(uid string, drain time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pod := p.m[uid]
+	if pod == nil {
+		return
+	}
+	delete(p.m, uid)
+	pod.Drain = drain
+	if p.engine == nil {
+		closeListeners(pod)
+	}
+	p.set()
+	p.sockets.drop(uid)
+	p.log.Info("pod left", "pod", pod.Name.String(), "uid", uid, "drain", drain)
+}
+
+// Certificate replaces an account's certificate.
+func (p *pods) Certificate(c socket.Certificate) {
+	if err := p.creds.setCertificate(c); err != nil {
+		p.log.Error("certificate cannot be used", "account", c.Account.String(), "err", err)
+	}
+}
+
+// Roots replaces the roots.
+func (p *pods) Roots(trustDomain string, pem []byte) {
+	if err := p.creds.setRoots(trustDomain, pem); err != nil {
+		p.log.Error("roots cannot be used", "err", err)
+	}
+}
+
+// listener takes a descriptor over.
+func listener(fd int) (net.Listener, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("set listener non-blocking: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "listener")
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("use listener: %w", err)
+	}
+	return l, nil
+}
+
+func closeListeners(p *l7.Pod) {
+	for _, l := range append(p.Out, p.In...) {
+		l.Close()
+	}
+}

@@ -1,0 +1,111 @@
+package node
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"fairlead.io/fairlead/internal/mesh"
+)
+
+// routesMax bounds the table of routes. Paths are chosen by clients, so they are no label of a metric: they are
+// counted here, for people who look, and the least used make room.
+const routesMax = 512
+
+// routePathMax is the longest path that is kept.
+const routePathMax = 128
+
+// Route is what one path of a service, as its callers' node saw it, has answered.
+type Route struct {
+	Service  string  `json:"service"`
+	Path     string  `json:"path"`
+	Protocol string  `json:"protocol"`
+	Requests uint64  `json:"requests"`
+	Failures uint64  `json:"failures"`
+	Seconds  float64 `json:"seconds"` // sum of the durations
+}
+
+type routeKey struct {
+	service  mesh.Name
+	path     string
+	protocol string
+}
+
+type routeEntry struct {
+	requests, failures uint64
+	seconds            float64
+	used               time.Time
+}
+
+// routes counts requests by path. Its zero value is ready.
+type routes struct {
+	mu sync.Mutex // protects m
+	m  map[routeKey]*routeEntry
+}
+
+func (r *routes) add(service mesh.Name, path, protocol string, failed bool, took time.Duration, now time.Time) {
+	path, _, _ = strings.Cut(path, "?")
+	if len(path) > routePathMax {
+		path = path[:routePathMax]
+	}
+	key := routeKey{service, path, protocol}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.m[key]
+	if e == nil {
+		if r.m == nil {
+			r.m = map[routeKey]*routeEntry{}
+		}
+		if len(r.m) >= routesMax {
+			r.evict()
+		}
+		key.path = strings.Clone(path) // it may be part of a whole head
+		e = &routeEntry{}
+		r.m[key] = e
+	}
+	e.requests++
+	if failed {
+		e.failures++
+	}
+	e.seconds += took.Seconds()
+	e.used = now
+}
+
+// evict drops the entry that was not used for longest among a few.
+func (r *routes) evict() {
+	var oldest routeKey
+	var at time.Time
+	looked := 0
+	for k, e := range r.m {
+		if looked == 0 || e.used.Before(at) {
+			oldest, at = k, e.used
+		}
+		if looked++; looked == 16 {
+			break
+		}
+	}
+	delete(r.m, oldest)
+}
+
+func (r *routes) list() []Route {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := []Route{}
+	for k, e := range r.m {
+		list = append(list, Route{k.service.String(), k.path, k.protocol, e.requests, e.failures, e.seconds})
+	}
+	slices.SortFunc(list, func(a, b Route) int {
+		return cmp.Or(cmp.Compare(b.Requests, a.Requests), cmp.Compare(a.Path, b.Path))
+	})
+	return list
+}
+
+// ServeHTTP lists the routes as JSON, the most used first.
+func (r *routes) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(r.list())
+}
