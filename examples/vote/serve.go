@@ -35,7 +35,9 @@ func ServeGRPC(ctx context.Context, ln net.Listener, register func(grpc.ServiceR
 	force := time.AfterFunc(drain, server.Stop)
 	defer force.Stop()
 	server.GracefulStop()
-	<-served
+	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("stop gRPC: %w", err)
+	}
 	return nil
 }
 
@@ -62,7 +64,9 @@ func ServeHTTP(ctx context.Context, ln net.Listener, handler http.Handler) error
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = server.Close()
 	}
-	<-served
+	if stopped := <-served; !errors.Is(stopped, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("stop HTTP: %w", stopped))
+	}
 	return err
 }
 

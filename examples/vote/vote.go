@@ -52,13 +52,14 @@ func Dial(addr string) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// Main runs a program until SIGINT or SIGTERM and ends the process.
-func Main(name string, run func(context.Context, *slog.Logger) error) {
+// Main runs a program until SIGINT or SIGTERM and returns its exit status.
+func Main(name string, run func(context.Context, *slog.Logger) error) int {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("program", name)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, log); err != nil {
 		log.Error("stopped", "err", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"log/slog"
+	"os"
 
 	"google.golang.org/grpc"
 
@@ -13,7 +14,7 @@ import (
 	votepb "fairlead.io/fairlead/examples/vote/proto"
 )
 
-func main() { vote.Main("ballot", run) }
+func main() { os.Exit(vote.Main("ballot", run)) }
 
 func run(ctx context.Context, log *slog.Logger) error {
 	listen := flag.String("listen", vote.Env("LISTEN_ADDR", ":8082"), "address to serve gRPC on (LISTEN_ADDR)")

@@ -14,7 +14,7 @@ import (
 	"fairlead.io/fairlead/examples/vote/bot"
 )
 
-func main() { vote.Main("bot", run) }
+func main() { os.Exit(vote.Main("bot", run)) }
 
 func run(ctx context.Context, log *slog.Logger) error {
 	frontAddr := flag.String("front", vote.Env("FRONT_ADDR", "front:80"), "address of the front (FRONT_ADDR)")

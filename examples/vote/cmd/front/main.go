@@ -5,12 +5,13 @@ import (
 	"context"
 	"flag"
 	"log/slog"
+	"os"
 
 	"fairlead.io/fairlead/examples/vote"
 	"fairlead.io/fairlead/examples/vote/front"
 )
 
-func main() { vote.Main("front", run) }
+func main() { os.Exit(vote.Main("front", run)) }
 
 func run(ctx context.Context, log *slog.Logger) error {
 	listen := flag.String("listen", vote.Env("LISTEN_ADDR", ":8080"), "address to serve HTTP on (LISTEN_ADDR)")
