@@ -146,6 +146,9 @@ func TestAbandonedCalls(t *testing.T) {
 			}
 		})
 	}
+	release := sync.OnceFunc(func() { close(k.block) })
+	t.Cleanup(release)
+	eventually(t, "the keeper's workers wait", func() bool { return k.blocked.Load() == workers })
 	for range 50 { // so these wait behind them
 		wg.Go(func() {
 			if _, err := c.Sockets(ctx, "pod", 4, 8); !errors.Is(err, context.Canceled) {
@@ -156,7 +159,7 @@ func TestAbandonedCalls(t *testing.T) {
 	eventually(t, "all calls are under way", func() bool { return len(c.slots) == workers+50 })
 	cancel()
 	wg.Wait()
-	close(k.block)
+	release()
 	eventually(t, "all slots are free", func() bool { return len(c.slots) == 0 })
 }
 
@@ -176,7 +179,7 @@ func TestKeeperGoes(t *testing.T) {
 	ran, signed := make(chan error, 1), make(chan error, 1)
 	go func() { ran <- c.Run(t.Context(), newRecorder(t)) }()
 	go func() { _, err := c.Sign(t.Context(), testAccount, [32]byte{}, nil); signed <- err }()
-	eventually(t, "the call is under way", func() bool { return len(c.slots) == 1 })
+	eventually(t, "the call is under way", func() bool { return k.blocked.Load() == 1 })
 	cancel()
 	if err := <-ran; err == nil {
 		t.Error("Run returned no error")

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ type fakeKeeper struct {
 	state   []byte
 	signed  int
 	block   chan struct{} // Sign waits for it if set
+	blocked atomic.Int64
 }
 
 var testAccount = mesh.Account{Namespace: "ns", Name: "sa"}
@@ -84,6 +86,7 @@ func (k *fakeKeeper) Hop(uid string, client netip.Addr) (int, error) {
 
 func (k *fakeKeeper) Sign(a mesh.Account, leaf [32]byte, content []byte) ([]byte, error) {
 	if k.block != nil {
+		k.blocked.Add(1)
 		<-k.block
 	}
 	if string(content) == "arbitrary" {
