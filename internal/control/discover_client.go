@@ -1,0 +1,225 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"fairlead.io/fairlead/internal/control/controlpb"
+	"fairlead.io/fairlead/internal/identity"
+	"fairlead.io/fairlead/internal/mesh"
+)
+
+// DiscoverConfig configures a DiscoverClient.
+type DiscoverConfig struct {
+	Target Target
+	// Bundle checks signed states. Without one, none is asked for and none can be restored.
+	Bundle *identity.Bundle
+	// StateFirst and StateEvery are when the first signed state is asked for after a connect, and how often again
+	// while there are changes: 2 s and 5 min.
+	StateFirst, StateEvery time.Duration
+	Log                    *slog.Logger
+}
+
+// DiscoverClient is the proxy's stream. Its snapshot stays in force while it reconnects.
+type DiscoverClient struct {
+	cfg      DiscoverConfig
+	snapshot atomic.Pointer[mesh.Snapshot]
+	state    atomic.Pointer[[]byte]
+	synced   atomic.Bool
+	up       atomic.Bool
+	changed  chan struct{}
+	states   chan struct{}
+
+	mu   sync.Mutex // protects what follows
+	next chan struct{}
+	subs map[mesh.Name]bool
+	news []*controlpb.DiscoverUp
+	ack  uint64
+	kick chan struct{}
+}
+
+// NewDiscoverClient makes a client with an empty snapshot; Run works it.
+func NewDiscoverClient(cfg DiscoverConfig) *DiscoverClient {
+	if cfg.StateFirst == 0 {
+		cfg.StateFirst = 2 * time.Second
+	}
+	if cfg.StateEvery == 0 {
+		cfg.StateEvery = 5 * time.Minute
+	}
+	cfg.Log = orDiscard(cfg.Log)
+	c := &DiscoverClient{
+		cfg: cfg, changed: make(chan struct{}, 1), states: make(chan struct{}, 1),
+		next: make(chan struct{}), subs: map[mesh.Name]bool{}, kick: make(chan struct{}, 1),
+	}
+	c.snapshot.Store(&mesh.Snapshot{})
+	return c
+}
+
+// Snapshot is the world as it is known now; never nil.
+func (c *DiscoverClient) Snapshot() *mesh.Snapshot { return c.snapshot.Load() }
+
+// Synced tells whether the snapshot is the controller's, now or earlier (Restore); false for the first, empty one.
+func (c *DiscoverClient) Synced() bool { return c.synced.Load() }
+
+// Connected tells whether the stream stands and has brought the world.
+func (c *DiscoverClient) Connected() bool { return c.up.Load() }
+
+// Changed receives a value after each change. It holds one and is for one receiver; others use Wait.
+func (c *DiscoverClient) Changed() <-chan struct{} { return c.changed }
+
+// Wait returns as soon as the snapshot satisfies the condition, or with the context's error.
+func (c *DiscoverClient) Wait(ctx context.Context, ok func(*mesh.Snapshot) bool) (*mesh.Snapshot, error) {
+	for {
+		c.mu.Lock()
+		next := c.next
+		c.mu.Unlock()
+		if s := c.Snapshot(); ok(s) {
+			return s, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-next:
+		}
+	}
+}
+
+// Subscribe asks for a service's endpoints, from now on. Again is no harm.
+func (c *DiscoverClient) Subscribe(n mesh.Name) { c.subscribe(n, true) }
+
+// Unsubscribe ends a subscription; the snapshot forgets the endpoints.
+func (c *DiscoverClient) Unsubscribe(n mesh.Name) { c.subscribe(n, false) }
+
+func (c *DiscoverClient) subscribe(n mesh.Name, on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.subs[n] == on || on && len(c.subs) >= maxSubscriptions {
+		return
+	}
+	if on {
+		c.subs[n] = true
+	} else {
+		delete(c.subs, n)
+	}
+	// At most one entry a service: the last word counts.
+	c.news = append(c.news, change(n, on))
+	if len(c.news) > maxSubscriptions {
+		c.news = c.whole()
+	}
+	poke(c.kick)
+}
+
+// State is the last signed state, for the keeper to keep; nil before the first. States receives a value after
+// each new one.
+func (c *DiscoverClient) State() []byte {
+	if p := c.state.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// States receives a value after each new State. It holds one.
+func (c *DiscoverClient) States() <-chan struct{} { return c.states }
+
+// Restore puts a signed state in force, unless the controller's own word is there already. Its endpoints are
+// subscribed to. Returns ErrNotOurs for a state that is not the controller's for this node.
+func (c *DiscoverClient) Restore(signed []byte) error {
+	if c.cfg.Bundle == nil {
+		return fmt.Errorf("restore state: %w: no roots to check it by", ErrNotOurs)
+	}
+	d, at, err := OpenState(signed, c.cfg.Bundle, c.cfg.Target.Node)
+	if err != nil {
+		return fmt.Errorf("restore state: %w", err)
+	}
+	if c.Synced() {
+		return nil
+	}
+	for _, e := range d.Endpoints {
+		c.Subscribe(e.Service)
+	}
+	c.set(d)
+	c.state.Store(&signed)
+	c.cfg.Log.Info("state restored", "version", d.Version, "signed", at)
+	return nil
+}
+
+func (c *DiscoverClient) set(d mesh.Delta) {
+	c.snapshot.Store(c.snapshot.Load().Apply(d))
+	c.synced.Store(true)
+	c.mu.Lock()
+	close(c.next)
+	c.next = make(chan struct{})
+	c.mu.Unlock()
+	poke(c.changed)
+}
+
+// Run connects and reconnects until the context ends.
+func (c *DiscoverClient) Run(ctx context.Context) error {
+	return redial(ctx, c.cfg.Log, c.cfg.Target, c.stream)
+}
+
+func (c *DiscoverClient) stream(ctx context.Context, conn *grpc.ClientConn) (useful bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	s, err := controlpb.NewControllerClient(conn).Discover(ctx)
+	if err != nil {
+		cancel()
+		return false, fmt.Errorf("open discover stream: %w", err)
+	}
+	var sender sync.WaitGroup
+	sender.Go(func() { c.send(ctx, s) })
+	defer sender.Wait()
+	defer cancel()
+	defer c.up.Store(false)
+	for {
+		m, err := s.Recv()
+		if err != nil {
+			return useful, fmt.Errorf("receive world: %w", err)
+		}
+		if err := c.receive(m, useful); err != nil {
+			return useful, err
+		}
+		useful = useful || m.GetDelta() != nil
+	}
+}
+
+func (c *DiscoverClient) receive(m *controlpb.DiscoverDown, begun bool) error {
+	if m.GetDelta() != nil {
+		d, err := decodeDelta(m.GetDelta())
+		if err != nil {
+			return fmt.Errorf("decode world: %w", err)
+		}
+		if !begun && !d.Reset {
+			return fmt.Errorf("decode world: the first delta is not whole")
+		}
+		c.set(d)
+		c.up.Store(true)
+		c.mu.Lock()
+		c.ack = d.Version
+		c.mu.Unlock()
+		poke(c.kick)
+	}
+	if m.GetState() != nil && c.cfg.Bundle != nil {
+		return c.keep(m.GetState())
+	}
+	return nil
+}
+
+func (c *DiscoverClient) keep(ss *controlpb.SignedState) error {
+	raw, err := proto.Marshal(ss)
+	if err != nil {
+		return fmt.Errorf("encode signed state: %w", err)
+	}
+	if _, _, err := OpenState(raw, c.cfg.Bundle, c.cfg.Target.Node); err != nil {
+		return fmt.Errorf("keep state: %w", err)
+	}
+	c.state.Store(&raw)
+	poke(c.states)
+	return nil
+}
