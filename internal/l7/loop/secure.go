@@ -57,6 +57,9 @@ func (c *conn) open() {
 		if c.closed || c.closing {
 			return
 		}
+		if c.paused {
+			break // TLS repeats its end when it is asked again
+		}
 		if err == io.EOF {
 			c.sec.bye, c.eof = true, true
 			c.touch()
