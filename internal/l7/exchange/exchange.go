@@ -10,13 +10,17 @@ package exchange
 
 import "time"
 
+// HighWater is the mark of a Transport: when a Write leaves more than this pending, Writable follows once nothing is.
+const HighWater = 256 << 10
+
 // Transport is a byte stream that a codec writes to: TCP, or TLS over it.
 type Transport interface {
 	// Write appends to the output. It is sent when the loop's turn ends, with everything else of that turn.
 	Write(b []byte)
 	// Pending is how many written bytes the kernel has not taken yet.
 	Pending() int
-	// Pause and Resume stop and start reading; both are idempotent.
+	// Pause and Resume stop and start reading; both are idempotent. After Resume, bytes that Feed had left over are
+	// fed again even if none have come behind them, on a later turn: never inside of Resume or of Feed.
 	Pause()
 	Resume()
 	// CloseWrite sends what is pending and then half-closes; Close sends what is pending and closes;
@@ -32,9 +36,10 @@ type Protocol interface {
 	// Feed takes bytes and returns how many it has used up; the rest comes again, with more behind it.
 	// An error ends the connection with Abort; the protocol has written its farewell before.
 	Feed(b []byte) (int, error)
-	// EOF says that the peer has half-closed. Nothing is fed afterwards.
+	// EOF says that the peer has half-closed. Nothing is fed afterwards. It is not called while reading is paused,
+	// so that every byte which Feed could still take has been taken.
 	EOF()
-	// Writable says that Pending fell to zero after it had been above the transport's high-water mark.
+	// Writable says that Pending fell to zero after a Write had left it above HighWater.
 	Writable()
 	// Closed is the last call of all. err is nil after an orderly close.
 	Closed(err error)
@@ -59,11 +64,16 @@ type Head struct {
 	// Method is the method of the HTTP/1.1 request, or CONNECT if it arrived as extended CONNECT.
 	Method, Scheme, Authority, Path, Protocol string
 	// Responses. 1xx are passed on as they come; 101 answers a Protocol, and 200 does on HTTP/2.
+	// A response's Protocol is what an HTTP/1.1 peer named in Upgrade (101, 426).
 	Status int
 
 	Version Version // what the application at this end speaks
-	Fields  []Field
-	Length  int64 // of the body as declared; -1 if not
+	Fields  []Field // Content-Length is among them, once, if it was declared
+	Length  int64   // of the body as declared; -1 if not
+
+	// Service is the destination that the dialling proxy resolved, "namespace/name:port". It travels on private
+	// HTTP/2 only.
+	Service string
 }
 
 // Version of HTTP.

@@ -23,7 +23,48 @@ type Exchange struct {
 	reqEnd, respHead, respEnd, done bool
 }
 
-// RequestData passes request body bytes on.
+// Downstream is what a server codec offers beyond Side.
+type Downstream interface {
+	Side
+	// Bound says that x.Up is set: the body that waited may flow.
+	Bound(x *Exchange)
+	// Fail answers in the proxy's own name, if no response has begun, and forgets x. The text is short and
+	// constant; gRPC requests over HTTP/2 get grpc (a google.rpc.Code) instead of status.
+	Fail(x *Exchange, status int, grpc uint32, reason, text string)
+}
+
+// Bind sets the upstream side, after the request's head has been given to it, and lets the request's body flow.
+func (x *Exchange) Bind(up Side) {
+	if x.done {
+		return
+	}
+	x.Up = up
+	if d, ok := x.Down.(Downstream); ok {
+		d.Bound(x)
+	}
+}
+
+// Fail answers the request in the proxy's own name and ends the exchange; an upstream is reset. After a response
+// has begun it resets the downstream instead.
+func (x *Exchange) Fail(status int, grpc uint32, reason, text string) {
+	if x.done {
+		return
+	}
+	why := Reason{Code: CodeCancel, Detail: reason}
+	if x.Up != nil {
+		x.Up.Reset(x, why)
+		x.Up, x.UpState = nil, nil
+	}
+	if d, ok := x.Down.(Downstream); ok && !x.respHead {
+		x.respHead, x.respEnd = true, true
+		d.Fail(x, status, grpc, reason, text)
+	} else {
+		x.Down.Reset(x, why)
+	}
+	x.end(Reason{Detail: reason})
+}
+
+// RequestData passes request body bytes on. The downstream calls it, and RequestTrailers, only while Up is set.
 func (x *Exchange) RequestData(b []byte, end bool) {
 	if x.done {
 		return
@@ -103,13 +144,19 @@ type Rejecter interface {
 	Reject(x *Exchange, why Reason) bool
 }
 
-// ResponseReset says that the upstream has given up. If no response has begun, the observer may take over
+// ResponseReset says that the upstream has given up, or, after a complete response, that it takes no more of the
+// request: the downstream is then reset with the zero Reason. If no response has begun, the observer may take over
 // (it is asked if it is a Rejecter); else the downstream is reset.
 func (x *Exchange) ResponseReset(why Reason) {
 	if x.done {
 		return
 	}
 	x.Up, x.UpState = nil, nil
+	if x.respEnd { // the answer is whole: the upstream only wants no more of the request
+		x.Down.Reset(x, Reason{})
+		x.end(Reason{})
+		return
+	}
 	if r, ok := x.Observer.(Rejecter); ok && !x.respHead && r.Reject(x, why) {
 		return
 	}

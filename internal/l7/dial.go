@@ -1,0 +1,215 @@
+package l7
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"fairlead.io/fairlead/internal/l7/balance"
+	"fairlead.io/fairlead/internal/l7/loop"
+)
+
+// ErrIdentity is to be wrapped by the verification that Brain puts into its configurations, if a valid certificate is
+// not the one that the peer should have.
+var ErrIdentity = errors.New("peer has another identity")
+
+var (
+	errConnect   = errors.New("connect")
+	errHandshake = errors.New("handshake")
+	errNoReady   = errors.New("choose endpoint")
+	errALPN      = errors.New("peer did not choose our protocol")
+)
+
+// link is a connection to an endpoint or an app.
+type link struct {
+	s        stream
+	ep       *balance.Endpoint // nil for the own app
+	security Security
+	first    []byte // read from s and not yet passed on
+	began    time.Time
+}
+
+// drop closes a link that was not needed.
+func (l *link) drop() {
+	if l.ep != nil {
+		l.ep.Drop()
+	}
+	below(l.s).Close()
+}
+
+// attempts are the endpoints tried for one connection or request.
+type attempts struct {
+	p      *pod
+	spec   *Pod
+	dst    *Destination
+	client netip.Addr
+	tried  []netip.AddrPort
+}
+
+// pick chooses the next endpoint, which counts as tried from now on.
+func (a *attempts) pick() (*balance.Endpoint, error) {
+	if len(a.tried) >= a.p.e.lim.Attempts {
+		return nil, balance.ErrTried
+	}
+	ep := a.dst.Endpoint
+	if a.dst.Cluster != nil {
+		var err error
+		if ep, err = a.dst.Cluster.Pick(balance.Choice{Client: a.client, Exclude: a.tried}); err != nil {
+			return nil, fmt.Errorf("%w: %w", errNoReady, err)
+		}
+	} else if len(a.tried) > 0 || ep == nil {
+		return nil, balance.ErrTried
+	}
+	if len(a.tried) > 0 {
+		a.p.e.rec.Event(a.spec, Outbound, EventRetry)
+	}
+	a.tried = append(a.tried, ep.Addr)
+	return ep, nil
+}
+
+// securityOf tells what a hop to ep is protected by.
+func securityOf(spec *Pod, ep *balance.Endpoint) Security {
+	switch {
+	case ep.Pod != nil && ep.Pod.UID == spec.UID, spec.Has(ep.Addr.Addr()):
+		return SecuritySelf
+	case ep.Mesh:
+		return SecurityMTLS
+	}
+	return SecurityForeign
+}
+
+// connect reaches an endpoint by TCP. Endpoints that cannot be reached are passed over.
+func (a *attempts) connect(ctx context.Context) (*link, error) {
+	var last error
+	for {
+		ep, err := a.pick()
+		if err != nil {
+			return nil, errors.Join(last, err)
+		}
+		l, err := a.p.reach(ctx, a.spec, ep)
+		if err == nil {
+			return l, nil
+		}
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		last = err
+	}
+}
+
+// reach connects to one endpoint, which it counts as in flight.
+func (p *pod) reach(ctx context.Context, spec *Pod, ep *balance.Endpoint) (*link, error) {
+	began := time.Now()
+	ep.Start()
+	dctx, cancel := context.WithTimeout(ctx, p.e.lim.Connect)
+	defer cancel()
+	c, err := p.e.brain.Dial(dctx, spec, ep.Addr)
+	if err != nil {
+		if ctx.Err() != nil {
+			ep.Drop()
+		} else {
+			ep.Observe(time.Since(began), err)
+		}
+		return nil, fmt.Errorf("%w to %v: %w", errConnect, ep.Addr, err)
+	}
+	tune(c)
+	return &link{s: c, ep: ep, security: securityOf(spec, ep), began: began}, nil
+}
+
+// secure shakes hands with a mesh peer. On error the link is closed.
+func (p *pod) secure(ctx context.Context, spec *Pod, l *link, alpn string) error {
+	if l.security != SecurityMTLS {
+		return nil
+	}
+	began := time.Now()
+	tcp := below(l.s)
+	sec, err := p.handshake(ctx, spec, l.ep, tcp, alpn)
+	p.e.handshook(&HandshakeRecord{Direction: Outbound, Pod: spec, PeerAddr: l.ep.Addr, Duration: time.Since(began),
+		Resumed: err == nil && sec.ConnectionState().DidResume, Err: err})
+	if err != nil {
+		tcp.Close()
+		l.ep.Observe(time.Since(l.began), err)
+		return fmt.Errorf("%w with %v: %w", errHandshake, l.ep.Addr, err)
+	}
+	l.s = sec
+	return nil
+}
+
+func (p *pod) handshake(ctx context.Context, spec *Pod, ep *balance.Endpoint, c *net.TCPConn, alpn string) (*loop.Secure, error) {
+	cfg, err := p.e.brain.ClientTLS(spec, ep, alpn)
+	if err != nil {
+		return nil, fmt.Errorf("client configuration: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.e.lim.Handshake)
+	defer cancel()
+	sec, err := loop.Client(ctx, c, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if got := sec.ConnectionState().NegotiatedProtocol; got != alpn {
+		return nil, errALPN
+	}
+	return sec, nil
+}
+
+// handshook records a handshake, and logs a failure the first time that it is seen.
+func (e *Engine) handshook(r *HandshakeRecord) {
+	e.rec.Handshake(r)
+	if r.Err != nil && !errors.Is(r.Err, context.Canceled) && e.warned.first(r.Direction.String()+" handshake: "+r.Err.Error()) {
+		e.log.Warn("handshake", "pod", r.Pod.Name.String(), "direction", r.Direction.String(), "peer", r.PeerAddr, "err", r.Err)
+	}
+}
+
+// open completes a link for an opaque connection: TLS and the preface. If the endpoint fails now, others are tried.
+func (a *attempts) open(ctx context.Context, l *link) (*link, error) {
+	for {
+		err := a.p.secure(ctx, a.spec, l, ALPNTCP)
+		if err == nil && l.security == SecurityMTLS {
+			l.s.SetWriteDeadline(time.Now().Add(a.p.e.lim.Handshake))
+			head := preface{Service: a.dst.Service, Port: a.dst.Port.Number}.append(nil)
+			if _, err = l.s.Write(head); err != nil {
+				err = fmt.Errorf("%w: send preface: %w", errHandshake, err)
+				l.drop()
+			}
+			l.s.SetWriteDeadline(time.Time{})
+		}
+		if err == nil || ctx.Err() != nil {
+			return l, err
+		}
+		next, nextErr := a.connect(ctx)
+		if nextErr != nil {
+			return nil, errors.Join(err, nextErr)
+		}
+		l = next
+	}
+}
+
+// dialCause classes the error of connect, secure and open.
+func dialCause(err error) Cause {
+	var verification *tls.CertificateVerificationError
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.Is(err, ErrIdentity), errors.As(err, &verification), errors.As(err, &unknown):
+		return CauseIdentity
+	case errors.Is(err, errHandshake):
+		return CauseHandshake
+	case errors.Is(err, errConnect):
+		return CauseConnect
+	case errors.Is(err, errNoReady):
+		return CauseNoReady
+	case errors.Is(err, context.Canceled):
+		return CauseCancel
+	}
+	return CauseConnect
+}
+
+// tune sets what every connection of ours has.
+func tune(c *net.TCPConn) {
+	c.SetNoDelay(true)
+	c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4})
+}

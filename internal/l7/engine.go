@@ -1,0 +1,188 @@
+package l7
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"fairlead.io/fairlead/internal/l7/loop"
+)
+
+// Engine serves the pods of one node.
+type Engine struct {
+	cfg   Config
+	log   *slog.Logger
+	brain Brain
+	rec   Recorder
+	lim   Limits
+
+	loops    []*worker
+	next     atomic.Uint32 // loop for the next connection
+	learnt   learnt
+	warned   warned
+	work     sync.WaitGroup // goroutines of connections, acceptors and retiring pods
+	pods     map[string]*pod
+	changed  chan struct{}
+	original func(net.Conn) netip.AddrPort // what an accepted connection was dialled to
+
+	mu      sync.Mutex // protects desired
+	desired []*Pod
+}
+
+// New makes an engine. Nothing runs before Run.
+func New(cfg Config) *Engine {
+	if cfg.Loops <= 0 {
+		cfg.Loops = runtime.GOMAXPROCS(0)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Recorder == nil {
+		cfg.Recorder = nobody{}
+	}
+	lim := cfg.Limits.withDefaults()
+	return &Engine{
+		cfg: cfg, log: cfg.Log, brain: cfg.Brain, rec: cfg.Recorder, lim: lim,
+		learnt:   learnt{limit: lim.Learnt},
+		pods:     map[string]*pod{},
+		changed:  make(chan struct{}, 1),
+		original: func(c net.Conn) netip.AddrPort { return addrPort(c.LocalAddr()) },
+	}
+}
+
+// Set replaces the pods that are served. It returns at once; the change is made by Run.
+func (e *Engine) Set(pods []*Pod) {
+	e.mu.Lock()
+	e.desired = pods
+	e.mu.Unlock()
+	select {
+	case e.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Run serves until ctx ends, then resets what is left. To drain first, Set no pods and wait for their events.
+func (e *Engine) Run(ctx context.Context) error {
+	loopCtx, stopLoops := context.WithCancel(context.Background())
+	defer stopLoops()
+	ended := make(chan error, e.cfg.Loops)
+	for range e.cfg.Loops {
+		l, err := loop.New(e.log)
+		if err != nil {
+			stopLoops()
+			e.awaitLoops(ended)
+			return fmt.Errorf("make loop: %w", err)
+		}
+		w := newWorker(e, l)
+		e.loops = append(e.loops, w)
+		go w.run(loopCtx, ended)
+	}
+	err := e.serve(ctx, ended)
+	for _, p := range e.pods {
+		p.closeListeners()
+		p.cancel(errStopped)
+	}
+	e.closeUnserved()
+	e.work.Wait()
+	stopLoops()
+	e.awaitLoops(ended)
+	return err
+}
+
+// serve applies what Set says until ctx or a loop ends. A loop that ended is put back to be counted.
+func (e *Engine) serve(ctx context.Context, ended chan error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-ended:
+			ended <- err
+			return fmt.Errorf("loop: %w", err)
+		case <-e.changed:
+			e.reconcile()
+		}
+	}
+}
+
+func (e *Engine) awaitLoops(ended chan error) {
+	for range e.loops {
+		<-ended
+	}
+}
+
+// closeUnserved closes listeners that were Set when nobody was there to take them any more.
+func (e *Engine) closeUnserved() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, spec := range e.desired {
+		for _, ln := range append(append([]net.Listener(nil), spec.Out...), spec.In...) {
+			ln.Close()
+		}
+	}
+}
+
+// reconcile makes the pods what they should be. It runs on Run's goroutine only.
+func (e *Engine) reconcile() {
+	e.mu.Lock()
+	desired := e.desired
+	e.mu.Unlock()
+	want := make(map[string]*Pod, len(desired))
+	for _, spec := range desired {
+		want[spec.UID] = spec
+	}
+	for uid, p := range e.pods {
+		if want[uid] == nil {
+			delete(e.pods, uid)
+			p.closeListeners()
+			e.work.Go(p.retire)
+		}
+	}
+	for uid, spec := range want {
+		p := e.pods[uid]
+		if p == nil {
+			p = newPod(e, spec)
+			e.pods[uid] = p
+		}
+		p.update(spec)
+	}
+}
+
+// worker picks the loop for a new connection.
+func (e *Engine) worker() *worker {
+	return e.loops[int(e.next.Add(1))%len(e.loops)]
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// warned remembers what was logged already: each text once, and no more than maxWarned texts.
+type warned struct {
+	mu   sync.Mutex // protects seen
+	seen map[string]struct{}
+}
+
+const maxWarned = 128
+
+func (w *warned) first(text string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := w.seen[text]; ok || len(w.seen) >= maxWarned {
+		return false
+	}
+	if w.seen == nil {
+		w.seen = map[string]struct{}{}
+	}
+	w.seen[text] = struct{}{}
+	return true
+}

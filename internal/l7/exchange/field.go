@@ -1,0 +1,96 @@
+package exchange
+
+import "strings"
+
+// token marks the bytes of a field name or method (RFC 9110 section 5.6.2).
+var token = func() (t [256]bool) {
+	for c := '0'; c <= '9'; c++ {
+		t[c] = true
+	}
+	for c := 'a'; c <= 'z'; c++ {
+		t[c], t[c-'a'+'A'] = true, true
+	}
+	for _, c := range "!#$%&'*+-.^_`|~" {
+		t[c] = true
+	}
+	return t
+}()
+
+// ValidToken tells whether s is a token: a field name or a method.
+func ValidToken(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if !token[s[i]] {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// ValidValue tells whether s may be a field value: no control characters but the tab. White space around it is
+// the caller's matter.
+func ValidValue(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidHost tells whether s has only bytes that an authority may have (RFC 3986 section 3.2), user information
+// apart.
+func ValidHost(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if !token[c] && !strings.ContainsRune("()[],;:=", rune(c)) || c == '#' || c == '^' || c == '`' || c == '|' {
+			return false
+		}
+	}
+	return true
+}
+
+// Ours tells whether a field name is one that only proxies of the mesh may send each other.
+func Ours(name string) bool {
+	const p = "fairlead-"
+	return len(name) >= len(p) && strings.EqualFold(name[:len(p)], p)
+}
+
+// HopByHop tells whether a field concerns one connection only (RFC 9110 section 7.6.1). TE is not among them.
+func HopByHop(name string) bool {
+	switch len(name) {
+	case len("upgrade"):
+		return strings.EqualFold(name, "upgrade")
+	case len("connection"): // and of keep-alive
+		return strings.EqualFold(name, "connection") || strings.EqualFold(name, "keep-alive")
+	case len("proxy-connection"):
+		return strings.EqualFold(name, "proxy-connection")
+	case len("transfer-encoding"):
+		return strings.EqualFold(name, "transfer-encoding")
+	}
+	return false
+}
+
+// Get returns the value of the first field with that name, in any case.
+func Get(fields []Field, name string) (string, bool) {
+	for i := range fields {
+		if len(fields[i].Name) == len(name) && strings.EqualFold(fields[i].Name, name) {
+			return fields[i].Value, true
+		}
+	}
+	return "", false
+}
+
+// ParseLength reads a Content-Length. Signs, spaces, lists and more than 18 digits are refused.
+func ParseLength(s string) (int64, bool) {
+	if s == "" || len(s) > 18 {
+		return 0, false
+	}
+	var n int64
+	for i := 0; i < len(s); i++ {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(s[i]-'0')
+	}
+	return n, true
+}

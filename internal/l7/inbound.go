@@ -1,0 +1,193 @@
+package l7
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"fairlead.io/fairlead/internal/l7/loop"
+)
+
+var errRefused = errors.New("refused by policy")
+
+// inbound serves a connection that came from outside the pod.
+func (f *flow) inbound() {
+	origin := f.e.brain.Origin(f.spec, f.peer)
+	f.rec.Peer = origin.Pod
+	in := &arrival{f: f, Arrival: Arrival{Pod: f.spec, Peer: f.peer, Origin: origin, Port: f.local.Port()}}
+	in.plainErr = f.e.brain.Authorize(&in.Arrival)
+	r := &errand{connect: in.dialApp, open: in.openPlain, hello: in.hello,
+		http: func(k Kind) { f.serveHTTP(k, &route{in: in}) }}
+	if origin.Mesh || in.plainErr != nil {
+		in.await(r)
+		return
+	}
+	f.carry(r)
+}
+
+// arrival is an inbound connection on its way to the app.
+type arrival struct {
+	Arrival
+	f        *flow
+	plainErr error // why it is refused unless it turns out to be mutual TLS
+}
+
+// await gives a peer that should speak mutual TLS the time to begin. What it says else is taken as it is: its node
+// may not know yet that this pod is in the mesh.
+func (in *arrival) await(r *errand) {
+	f := in.f
+	kind, err := f.sniff(f.e.lim.Hello)
+	if err != nil {
+		f.refuse(CauseCancel, err)
+		return
+	}
+	if kind == KindTLS {
+		r.looked = true
+		if in.hello() {
+			return
+		}
+	}
+	if in.plainErr != nil {
+		f.refuse(CauseRefused, in.plainErr)
+		return
+	}
+	if kind == KindUnknown {
+		f.opaque(r, nil, true)
+		return
+	}
+	f.settled(r, kind, nil)
+}
+
+// hello looks for the mesh in a ClientHello, and serves the connection if it is there.
+func (in *arrival) hello() bool {
+	h := in.f.hello()
+	if h == nil || !h.ours() {
+		return false
+	}
+	in.mutual()
+	return true
+}
+
+// mutual serves a connection of a mesh peer.
+func (in *arrival) mutual() {
+	f := in.f
+	began := time.Now()
+	sec, err := in.handshake()
+	f.e.handshook(&HandshakeRecord{Direction: Inbound, Pod: f.spec, PeerAddr: f.peer, Duration: time.Since(began),
+		Resumed: err == nil && sec.ConnectionState().DidResume, Err: err})
+	if err != nil {
+		f.rec.Security = SecurityNone
+		f.refuseHandshake(err)
+		return
+	}
+	state := sec.ConnectionState()
+	in.TLS = &state
+	f.down, f.first, f.rec.Security = sec, nil, SecurityMTLS
+	if err := f.e.brain.Authorize(&in.Arrival); err != nil {
+		f.refuse(CauseRefused, err)
+		return
+	}
+	if state.NegotiatedProtocol == ALPNHTTP {
+		f.rec.Kind = KindHTTP2
+		f.serveHTTP(KindHTTP2, &route{in: in, private: true})
+		return
+	}
+	in.mutualTCP(sec)
+}
+
+func (in *arrival) handshake() (*loop.Secure, error) {
+	f := in.f
+	cfg, err := f.e.brain.ServerTLS(f.spec, f.peer)
+	if err != nil {
+		return nil, fmt.Errorf("server configuration: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(f.p.ctx, f.e.lim.Handshake)
+	defer cancel()
+	sec, err := loop.Server(ctx, f.c, f.first, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if p := sec.ConnectionState().NegotiatedProtocol; p != ALPNHTTP && p != ALPNTCP {
+		return nil, errALPN
+	}
+	return sec, nil
+}
+
+// refuseHandshake ends a connection whose handshake failed. The alert that says why is on its way: no reset.
+func (f *flow) refuseHandshake(err error) {
+	f.c.CloseWrite()
+	f.c.SetReadDeadline(time.Now().Add(time.Second))
+	buf := make([]byte, 1024)
+	for range 64 {
+		if _, err := f.c.Read(buf); err != nil {
+			break
+		}
+	}
+	cause := dialCause(err)
+	if cause == CauseConnect {
+		cause = CauseHandshake
+	}
+	f.refuse(cause, nil)
+}
+
+func (in *arrival) mutualTCP(sec *loop.Secure) {
+	f := in.f
+	sec.SetReadDeadline(time.Now().Add(f.e.lim.Handshake))
+	said, err := readPreface(sec)
+	sec.SetReadDeadline(time.Time{})
+	if err != nil {
+		f.refuse(CauseProtocol, err)
+		return
+	}
+	f.rec.Kind = KindTCP
+	f.rec.Service = said.Service
+	l, err := in.dialApp(f.p.ctx)
+	if err != nil {
+		f.refuse(CauseConnect, err)
+		return
+	}
+	l.security = SecurityMTLS
+	f.relay(l)
+}
+
+// dialApp reaches the pod's own app, as the client.
+func (in *arrival) dialApp(ctx context.Context) (*link, error) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, in.f.e.lim.Connect)
+	defer cancel()
+	c, err := in.f.e.brain.DialApp(ctx, in.f.spec, in.Peer.Addr(), in.f.local)
+	if err != nil {
+		return nil, fmt.Errorf("%w to the app: %w", errConnect, err)
+	}
+	tune(c)
+	return &link{s: c, security: in.security(), began: began}, nil
+}
+
+func (in *arrival) security() Security {
+	switch {
+	case in.TLS != nil:
+		return SecurityMTLS
+	case in.Pod.Has(in.Peer.Addr()):
+		return SecuritySelf
+	}
+	return SecurityForeign
+}
+
+// openPlain is the last gate before a plaintext client's bytes reach the app.
+func (in *arrival) openPlain(_ context.Context, l *link) (*link, error) {
+	if in.plainErr != nil {
+		l.drop()
+		return nil, fmt.Errorf("%w: %w", errRefused, in.plainErr)
+	}
+	return l, nil
+}
+
+// peerState is the TLS state of a mesh peer, or nil.
+func (in *arrival) peerState() *tls.ConnectionState {
+	if in == nil {
+		return nil
+	}
+	return in.TLS
+}

@@ -1,0 +1,305 @@
+// Package loop runs connections on a single-threaded event loop: one epoll instance, nested in the Go netpoller, one
+// read per event into a shared buffer, and one write per connection and turn.
+//
+// Promises:
+//  1. Every call into an exchange.Protocol, every posted function and every timer of a Loop runs on its Run
+//     goroutine, one at a time. A protocol's Closed is never called from inside another call to it.
+//  2. Nothing blocks in a turn: sockets are non-blocking, and TLS handshakes are made before Attach.
+//  3. A panic ends the connection that it came from, and nothing else.
+//  4. When Run returns, every descriptor of the loop is closed and every protocol has had its Closed.
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrStopped is what a protocol's Closed gets when its loop ends, and what Attach returns afterwards.
+var ErrStopped = errors.New("loop stopped")
+
+// errPanic is what a protocol's Closed gets after it has panicked.
+var errPanic = errors.New("panic in protocol")
+
+const (
+	readBuffer = 64 << 10
+	turnEvents = 256
+)
+
+// Loop is an exchange.Loop with its own epoll instance.
+type Loop struct {
+	log    *slog.Logger
+	epoll  int
+	wake   int // eventfd
+	file   *os.File
+	raw    syscall.RawConn
+	now    time.Time
+	conns  map[int]*conn
+	dirty  []*conn // have output or a changed event mask
+	again  []*conn // have input that was left over, and were resumed
+	gone   []*conn // closed; Closed not yet called
+	timers timers
+	armed  time.Time // deadline that the netpoller holds
+	buf    []byte    // what was read
+	plain  []byte    // what TLS made of it
+	events [turnEvents]unix.EpollEvent
+	panics atomic.Uint64
+
+	posted struct {
+		sync.Mutex
+		queue  []func()
+		spare  []func()
+		woken  bool
+		closed bool
+	}
+	stopping bool // on the loop only
+}
+
+// New makes a loop. It holds descriptors until Run returns; a loop that is never run is given up by Close.
+func New(log *slog.Logger) (*Loop, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll create: %w", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(epoll)
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	l := &Loop{log: log, epoll: epoll, wake: wake, now: time.Now(), conns: map[int]*conn{}}
+	if err := l.nest(); err != nil {
+		unix.Close(wake)
+		return nil, err
+	}
+	return l, nil
+}
+
+// nest puts the epoll descriptor into the Go netpoller: a goroutine that waits for it costs no thread.
+func (l *Loop) nest() error {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(l.wake)}
+	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, l.wake, &ev); err != nil {
+		unix.Close(l.epoll)
+		return fmt.Errorf("epoll add eventfd: %w", err)
+	}
+	if err := unix.SetNonblock(l.epoll, true); err != nil {
+		unix.Close(l.epoll)
+		return fmt.Errorf("epoll set non-blocking: %w", err)
+	}
+	l.file = os.NewFile(uintptr(l.epoll), "epoll")
+	if err := l.file.SetReadDeadline(time.Time{}); err != nil {
+		l.file.Close()
+		return fmt.Errorf("nest epoll in the netpoller: %w", err)
+	}
+	raw, err := l.file.SyscallConn()
+	if err != nil {
+		l.file.Close()
+		return fmt.Errorf("nest epoll in the netpoller: %w", err)
+	}
+	l.raw = raw
+	return nil
+}
+
+// Close gives up a loop that was never run.
+func (l *Loop) Close() error {
+	l.posted.Lock()
+	l.posted.closed = true
+	l.posted.Unlock()
+	return errors.Join(l.file.Close(), unix.Close(l.wake))
+}
+
+// Now is the time at which the turn began.
+func (l *Loop) Now() time.Time { return l.now }
+
+// Panics is how many panics were caught.
+func (l *Loop) Panics() uint64 { return l.panics.Load() }
+
+// Post runs f on the loop. After the loop's end it does nothing.
+func (l *Loop) Post(f func()) { l.Do(f) }
+
+// Do is Post, and tells whether f will run.
+func (l *Loop) Do(f func()) bool {
+	p := &l.posted
+	p.Lock()
+	defer p.Unlock()
+	if p.closed {
+		return false
+	}
+	p.queue = append(p.queue, f)
+	if !p.woken {
+		p.woken = true
+		one := [8]byte{1}
+		unix.Write(l.wake, one[:]) // fails only when the counter is full, and then the loop is awake
+	}
+	return true
+}
+
+// Run serves until ctx ends, then aborts what is still connected.
+func (l *Loop) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { l.Post(func() { l.stopping = true }) })
+	defer stop()
+	l.buf = make([]byte, readBuffer)
+	l.plain = make([]byte, readBuffer)
+	var err error
+	for !l.stopping && err == nil {
+		err = l.turn()
+	}
+	l.shut()
+	return err
+}
+
+func (l *Loop) turn() error {
+	n, err := l.wait()
+	if err != nil {
+		return err
+	}
+	l.now = time.Now()
+	for i := range n {
+		ev := &l.events[i]
+		if int(ev.Fd) == l.wake {
+			var b [8]byte
+			unix.Read(l.wake, b[:])
+			continue
+		}
+		if c := l.conns[int(ev.Fd)]; c != nil {
+			l.guard(c, func() { c.event(ev.Events) })
+		}
+	}
+	l.runPosted()
+	l.runTimers()
+	l.settle()
+	return nil
+}
+
+// wait parks until there are events or the next timer is due.
+func (l *Loop) wait() (n int, err error) {
+	if due := l.timers.next(); !due.Equal(l.armed) {
+		l.armed = due
+		if err := l.file.SetReadDeadline(due); err != nil {
+			return 0, fmt.Errorf("arm loop timer: %w", err)
+		}
+	}
+	var errno error
+	err = l.raw.Read(func(fd uintptr) bool {
+		n, errno = unix.EpollWait(int(fd), l.events[:], 0)
+		return n != 0
+	})
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// With the deadline passed the poller does not even look: look here, so that timers cannot starve events.
+		if n, errno = unix.EpollWait(l.epoll, l.events[:], 0); n < 0 {
+			n = 0
+		}
+		l.armed = time.Unix(0, 1) // no due time equals it: the deadline is set anew
+		return n, nil
+	case err != nil:
+		return 0, fmt.Errorf("wait for events: %w", err)
+	case n < 0 && errno == unix.EINTR:
+		return 0, nil
+	case n < 0:
+		return 0, fmt.Errorf("epoll wait: %w", errno)
+	}
+	return n, nil
+}
+
+func (l *Loop) runPosted() {
+	p := &l.posted
+	p.Lock()
+	queue := p.queue
+	p.queue, p.spare = p.spare[:0], nil
+	p.woken = false
+	p.Unlock()
+	for i, f := range queue {
+		queue[i] = nil
+		l.guard(nil, f)
+	}
+	p.Lock()
+	if p.spare == nil && cap(queue) < 4096 {
+		p.spare = queue[:0]
+	}
+	p.Unlock()
+}
+
+func (l *Loop) runTimers() {
+	for {
+		f := l.timers.due(l.now)
+		if f == nil {
+			return
+		}
+		l.guard(nil, f)
+	}
+}
+
+// settle ends a turn: what was left over is fed, output goes out, the closed get their last call. Each may cause more.
+func (l *Loop) settle() {
+	for len(l.again)+len(l.dirty)+len(l.gone) > 0 {
+		for i := 0; i < len(l.again); i++ {
+			c := l.again[i]
+			c.again = false
+			l.guard(c, c.refeed)
+		}
+		l.again = clearConns(l.again)
+		for i := 0; i < len(l.dirty); i++ {
+			c := l.dirty[i]
+			c.dirty = false
+			l.guard(c, c.flush)
+		}
+		l.dirty = clearConns(l.dirty)
+		for i := 0; i < len(l.gone); i++ {
+			c := l.gone[i]
+			l.guard(nil, func() { c.proto.Closed(c.why) })
+		}
+		l.gone = clearConns(l.gone)
+	}
+}
+
+func clearConns(s []*conn) []*conn {
+	clear(s)
+	return s[:0]
+}
+
+// guard runs f; if it panics, the connection it belongs to ends.
+func (l *Loop) guard(c *conn, f func()) {
+	defer func() {
+		r := recover()
+		if r == nil {
+			return
+		}
+		l.panics.Add(1)
+		l.log.Error("panic on a loop", "panic", r, "stack", string(debug.Stack()))
+		if c != nil {
+			c.reset()
+			c.finish(errPanic)
+		}
+	}()
+	f()
+}
+
+// shut ends everything. Functions that were posted before still run: they may hold connections, which Attach refuses.
+func (l *Loop) shut() {
+	for {
+		for _, c := range l.conns {
+			c.reset()
+			c.finish(ErrStopped)
+		}
+		l.settle()
+		l.posted.Lock()
+		if len(l.posted.queue) == 0 && len(l.conns) == 0 {
+			l.posted.closed = true
+			l.posted.Unlock()
+			break
+		}
+		l.posted.Unlock()
+		l.runPosted()
+	}
+	l.file.Close()
+	unix.Close(l.wake)
+}

@@ -1,0 +1,147 @@
+package l7
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+var (
+	errStopped = errors.New("engine stopped")
+	errDrained = errors.New("drain deadline passed")
+)
+
+// session is a connection that belongs to a pod. Both methods may be called from any goroutine, more than once.
+type session interface {
+	drain() // take nothing new, end when what is under way has ended
+	abort() // end now, with a reset
+}
+
+// pod is a Pod while it is served, and until its last connection has ended.
+type pod struct {
+	e       *Engine
+	spec    atomic.Pointer[Pod]
+	ctx     context.Context // ends with the pod's last permission to live
+	cancel  context.CancelCauseFunc
+	accepts map[net.Listener]*acceptor // Run's goroutine only
+
+	conns, requests [2]atomic.Int64 // by Direction
+
+	mu       sync.Mutex // protects what follows
+	live     map[session]struct{}
+	draining bool
+	empty    chan struct{} // closed when draining and nothing is live
+}
+
+func newPod(e *Engine, spec *Pod) *pod {
+	p := &pod{e: e, accepts: map[net.Listener]*acceptor{}, live: map[session]struct{}{}, empty: make(chan struct{})}
+	p.ctx, p.cancel = context.WithCancelCause(context.Background())
+	p.spec.Store(spec)
+	context.AfterFunc(p.ctx, p.abortAll)
+	return p
+}
+
+// update starts the listeners that are new before it stops those that are gone.
+func (p *pod) update(spec *Pod) {
+	p.spec.Store(spec)
+	keep := map[net.Listener]bool{}
+	start := func(d Direction, listeners []net.Listener) {
+		for _, ln := range listeners {
+			keep[ln] = true
+			if p.accepts[ln] == nil {
+				a := &acceptor{p: p, dir: d, ln: ln}
+				p.accepts[ln] = a
+				p.e.work.Go(a.run)
+			}
+		}
+	}
+	start(Outbound, spec.Out)
+	start(Inbound, spec.In)
+	for ln, a := range p.accepts {
+		if !keep[ln] {
+			delete(p.accepts, ln)
+			a.stop(true)
+		}
+	}
+}
+
+func (p *pod) closeListeners() {
+	for _, a := range p.accepts {
+		a.stop(false)
+	}
+}
+
+// enter makes s the pod's; leave takes it out again.
+func (p *pod) enter(s session) {
+	p.mu.Lock()
+	p.live[s] = struct{}{}
+	draining := p.draining
+	p.mu.Unlock()
+	if p.ctx.Err() != nil {
+		s.abort()
+	} else if draining {
+		s.drain()
+	}
+}
+
+func (p *pod) leave(s session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.live, s)
+	p.checkEmpty()
+}
+
+// checkEmpty is called with mu held.
+func (p *pod) checkEmpty() {
+	if !p.draining || len(p.live) > 0 {
+		return
+	}
+	select {
+	case <-p.empty:
+	default:
+		close(p.empty)
+	}
+}
+
+func (p *pod) sessions() []session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make([]session, 0, len(p.live))
+	for s := range p.live {
+		all = append(all, s)
+	}
+	return all
+}
+
+func (p *pod) abortAll() {
+	for _, s := range p.sessions() {
+		s.abort()
+	}
+}
+
+// retire drains a pod that has left.
+func (p *pod) retire() {
+	p.mu.Lock()
+	p.draining = true
+	p.checkEmpty()
+	p.mu.Unlock()
+	for _, s := range p.sessions() {
+		s.drain()
+	}
+	deadline := time.NewTimer(p.spec.Load().Drain)
+	defer deadline.Stop()
+	select {
+	case <-p.empty:
+		p.e.rec.Event(p.spec.Load(), Outbound, EventDrained)
+	case <-deadline.C:
+		p.e.rec.Event(p.spec.Load(), Outbound, EventDrainDeadline)
+	case <-p.ctx.Done():
+	}
+	p.cancel(errDrained)
+	for _, w := range p.e.loops {
+		w.forget(p)
+	}
+}

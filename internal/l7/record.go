@@ -1,0 +1,187 @@
+package l7
+
+import (
+	"crypto/tls"
+	"net/netip"
+	"time"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
+	"fairlead.io/fairlead/internal/mesh"
+)
+
+// Recorder sees what passes. Its methods are called on the loops and must not block; records are valid during the call.
+type Recorder interface {
+	Request(r *RequestRecord)
+	ConnOpened(r *ConnRecord)
+	ConnClosed(r *ConnRecord)
+	Handshake(r *HandshakeRecord)
+	// Event counts what concerns no single connection that got anywhere.
+	Event(p *Pod, d Direction, e Event)
+}
+
+// Direction of a connection, seen from the pod.
+type Direction uint8
+
+// The directions.
+const (
+	Outbound Direction = iota
+	Inbound
+)
+
+func (d Direction) String() string { return [...]string{"outbound", "inbound"}[d&1] }
+
+// Security is what protects a hop, or why nothing does.
+type Security uint8
+
+// The securities.
+const (
+	SecurityNone    Security = iota // not connected
+	SecurityMTLS                    // mutual TLS of the mesh
+	SecurityForeign                 // plain: the other end is outside the mesh
+	SecuritySelf                    // plain: a pod's connection to itself never leaves it
+)
+
+func (s Security) String() string {
+	return [...]string{"none", "mtls", "not_in_mesh", "self"}[s&3]
+}
+
+// Kind is what a connection turned out to speak.
+type Kind uint8
+
+// The kinds.
+const (
+	KindUnknown Kind = iota
+	KindHTTP1
+	KindHTTP2
+	KindTLS // the app's own
+	KindTCP
+)
+
+func (k Kind) String() string {
+	names := [...]string{"unknown", "http1", "http2", "tls", "tcp"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return "unknown"
+}
+
+func (k Kind) http() bool { return k == KindHTTP1 || k == KindHTTP2 }
+
+// Cause tells why a connection or a request failed. The zero value is success.
+type Cause uint8
+
+// The causes.
+const (
+	CauseNone      Cause = iota
+	CauseResolve         // the Brain could not tell what the address stands for
+	CauseNoReady         // there is no endpoint
+	CauseConnect         // no endpoint could be connected to
+	CauseHandshake       // TLS with the peer failed
+	CauseIdentity        // the peer's certificate is not whose it should be
+	CauseReset           // a side reset the connection
+	CauseClosed          // the connection ended in mid-message
+	CauseTimeout         // a time limit passed
+	CauseLimit           // one of our limits was reached
+	CauseRefused         // refused by policy
+	CauseProtocol        // a peer broke the protocol
+	CauseCancel          // the client gave up
+	CauseDrain           // the pod's drain deadline passed
+	CauseInternal        // our own fault
+	causes
+)
+
+var causeNames = [causes]string{"", "resolve", "no_endpoint", "connect", "handshake", "identity", "reset", "closed",
+	"timeout", "limit", "refused", "protocol", "cancel", "drain", "internal"}
+
+func (c Cause) String() string {
+	if c < causes {
+		return causeNames[c]
+	}
+	return "unknown"
+}
+
+// Event is something to be counted.
+type Event uint8
+
+// The events.
+const (
+	EventLoopback      Event = iota // somebody dialled the listener itself
+	EventAcceptError                // accept failed and was tried again
+	EventConnLimit                  // a connection above Limits.Conns was reset
+	EventRequestLimit               // a request above Limits.Requests was refused
+	EventPanic                      // a connection's goroutine panicked
+	EventDrained                    // a pod that left had no connection any more
+	EventDrainDeadline              // ... or had, and they were reset
+	EventRetry                      // a request or connection was tried on another endpoint
+	events
+)
+
+var eventNames = [events]string{"loopback", "accept_error", "connection_limit", "request_limit", "panic", "drained",
+	"drain_deadline", "retry"}
+
+func (e Event) String() string {
+	if e < events {
+		return eventNames[e]
+	}
+	return "unknown"
+}
+
+// RequestRecord is one request and its response.
+type RequestRecord struct {
+	Direction  Direction
+	Pod        *Pod
+	Peer       *mesh.Pod      // the pod at the other end, nil if it is in no table
+	PeerAddr   netip.AddrPort // the endpoint's, or the client's
+	Service    mesh.Name      // outbound: the service dialled
+	Port       uint16         // that was dialled
+	Version    exchange.Version
+	Status     int    // 0 without a response
+	GRPC       bool   // it was gRPC,
+	GRPCStatus uint32 // with this outcome
+	Security   Security
+	State      *tls.ConnectionState // of a mesh hop, inbound
+	Began      time.Time
+	Duration   time.Duration
+	BytesIn    int64 // request body
+	BytesOut   int64 // response body
+	Attempts   int
+	Cause      Cause
+	Head       *exchange.Head // of the request
+}
+
+// ConnRecord is one connection of an app or to an app.
+type ConnRecord struct {
+	Direction Direction
+	Pod       *Pod
+	Peer      *mesh.Pod
+	PeerAddr  netip.AddrPort
+	Service   mesh.Name
+	Port      uint16
+	Kind      Kind
+	Security  Security
+	SNI       string // of the app's own TLS; chosen by a client: not for labels
+	Began     time.Time
+	Duration  time.Duration
+	BytesIn   int64 // from the client
+	BytesOut  int64 // to the client
+	Cause     Cause
+}
+
+// HandshakeRecord is one TLS handshake of the mesh.
+type HandshakeRecord struct {
+	Direction Direction
+	Pod       *Pod
+	PeerAddr  netip.AddrPort
+	Duration  time.Duration
+	Resumed   bool
+	Err       error
+}
+
+// nobody records nothing.
+type nobody struct{}
+
+func (nobody) Request(*RequestRecord)       {}
+func (nobody) ConnOpened(*ConnRecord)       {}
+func (nobody) ConnClosed(*ConnRecord)       {}
+func (nobody) Handshake(*HandshakeRecord)   {}
+func (nobody) Event(*Pod, Direction, Event) {}
