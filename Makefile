@@ -1,7 +1,7 @@
 # Fairlead: `make help` lists the targets.
 GO        ?= go
 BIN       := $(CURDIR)/bin
-PLUGINS   := ptp bridge host-local loopback
+PLUGINS   := main/ptp main/bridge main/loopback ipam/host-local
 export CGO_ENABLED ?= 0
 LDFLAGS   := -s -w -X fairlead.io/fairlead/internal/admin.Version=$(shell git describe --always --dirty 2>/dev/null || echo devel)
 

@@ -200,7 +200,12 @@ func failed(r *l7.RequestRecord) bool {
 	return r.Status == 0 || r.Status >= 500
 }
 
-// statusClass has six values, so that no server can make series.
+// seriesPerPair bounds the series of fairlead_requests_total that one pair of workloads can have for one service and
+// direction: four values of tls, and seven of status for HTTP/1 and HTTP/2 each, and for gRPC seven by the
+// eighteen of grpc_status.
+const seriesPerPair = 4 * (7 + 7 + 7*18)
+
+// statusClass has seven values, whatever a server answers.
 func statusClass(status int) string {
 	if status < 100 || status > 599 {
 		return "none"
