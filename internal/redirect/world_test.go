@@ -2,6 +2,7 @@ package redirect
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -298,4 +299,16 @@ func eventually(t testing.TB, d time.Duration, what string, ok func() bool) {
 			t.Fatalf("not within %v: %s", d, what)
 		}
 	}
+}
+
+// expectWelcome reads the app's first line.
+func expectWelcome(t testing.TB, c net.Conn) {
+	t.Helper()
+	if line, err := readLine(c); err != nil {
+		t.Fatalf("welcome: %q, %v", line, err)
+	}
+}
+
+func testContext(t testing.TB) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), 30*time.Second)
 }
