@@ -349,6 +349,7 @@ func TestCrash(t *testing.T) {
 			expectCaptured(t, p, Out, p1.ns, out)
 			expectCaptured(t, p, In, p3.ns, in)
 			p.stop()
+			expectQuiet(t, p1.ns) // CleanUp cuts connections off, and what is cut stays for a while
 			check(t, r.Close())
 			check(t, CleanUp(cfg))
 			if diff := cmp.Diff(before, state(t, p1.ns)); diff != "" {
@@ -377,6 +378,19 @@ func TestCrash(t *testing.T) {
 			}
 		})
 	}
+}
+
+// expectQuiet waits until no proxied connection is left.
+func expectQuiet(t testing.TB, ns *NetNS) {
+	t.Helper()
+	eventually(t, 5*time.Second, "proxied connections end", func() bool {
+		var n int
+		check(t, ns.Do(func() (err error) {
+			n, err = proxied()
+			return err
+		}))
+		return n == 0
+	})
 }
 
 func second[T any](_ T, err error) error { return err }

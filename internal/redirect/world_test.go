@@ -240,12 +240,17 @@ func (w *world) serve(ns *NetNS, network, addr string) uint16 {
 		return err
 	}))
 	var conns sync.WaitGroup
+	var mu sync.Mutex
+	var open []net.Conn
 	conns.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
+			mu.Lock()
+			open = append(open, c)
+			mu.Unlock()
 			conns.Go(func() {
 				defer c.Close()
 				c.SetDeadline(time.Now().Add(20 * time.Second))
@@ -256,6 +261,11 @@ func (w *world) serve(ns *NetNS, network, addr string) uint16 {
 	})
 	w.t.Cleanup(func() {
 		l.Close()
+		mu.Lock()
+		for _, c := range open {
+			c.Close()
+		}
+		mu.Unlock()
 		conns.Wait()
 	})
 	return l.Addr().(*net.TCPAddr).AddrPort().Port()
