@@ -124,11 +124,15 @@ func (p *proxy) dialOn(s seen) (*net.TCPConn, error) {
 		return nil, errors.New("somebody asked for the listener itself")
 	}
 	if s.dir == In && p.hop {
-		fd, err := p.r.HopSocket(s.uid, s.peer.Addr())
-		if err != nil {
-			return nil, err
+		var c *net.TCPConn
+		err := error(unix.EADDRNOTAVAIL)
+		for try := 0; try < 8 && errors.Is(err, unix.EADDRNOTAVAIL); try++ {
+			var fd int
+			if fd, err = p.r.HopSocket(s.uid, s.peer.Addr()); err == nil {
+				c, err = connectFD(fd, s.local)
+			}
 		}
-		return connectFD(fd, s.local)
+		return c, err
 	}
 	family := 4
 	if s.local.Addr().Is6() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -119,6 +120,7 @@ func Open(cfg Config) (_ *Redirect, err error) {
 		wake:    make(chan struct{}, 1),
 		pods:    map[uint64]*pod{},
 		leaving: map[uint64]*leaver{},
+		hopPort: rand.Uint32(), // not where the process before began: its connections may still be there
 	}
 	r.objects, err = openObjects(cfg)
 	if err != nil {

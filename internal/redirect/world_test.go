@@ -2,6 +2,7 @@ package redirect
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -239,12 +240,17 @@ func (w *world) serve(ns *NetNS, network, addr string) uint16 {
 		return err
 	}))
 	var conns sync.WaitGroup
+	var mu sync.Mutex
+	var open []net.Conn
 	conns.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
+			mu.Lock()
+			open = append(open, c)
+			mu.Unlock()
 			conns.Go(func() {
 				defer c.Close()
 				c.SetDeadline(time.Now().Add(20 * time.Second))
@@ -255,6 +261,11 @@ func (w *world) serve(ns *NetNS, network, addr string) uint16 {
 	})
 	w.t.Cleanup(func() {
 		l.Close()
+		mu.Lock()
+		for _, c := range open {
+			c.Close()
+		}
+		mu.Unlock()
 		conns.Wait()
 	})
 	return l.Addr().(*net.TCPAddr).AddrPort().Port()
@@ -298,4 +309,16 @@ func eventually(t testing.TB, d time.Duration, what string, ok func() bool) {
 			t.Fatalf("not within %v: %s", d, what)
 		}
 	}
+}
+
+// expectWelcome reads the app's first line.
+func expectWelcome(t testing.TB, c net.Conn) {
+	t.Helper()
+	if line, err := readLine(c); err != nil {
+		t.Fatalf("welcome: %q, %v", line, err)
+	}
+}
+
+func testContext(t testing.TB) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), 30*time.Second)
 }
