@@ -12,6 +12,6 @@ import (
 )
 
 func main() {
-	supported := version.PluginSupports("0.3.1", "0.4.0", "1.0.0", "1.1.0")
+	supported := version.PluginSupports(cni.SupportedVersions()...)
 	skel.PluginMainFuncs(cni.Plugin{Stdout: os.Stdout}.Funcs(), supported, "CNI plugin of the Fairlead mesh")
 }

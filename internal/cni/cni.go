@@ -29,3 +29,6 @@ const (
 func DefaultSystemNamespaces() []string { return []string{"kube-system", "fairlead-system"} }
 
 func isSystem(list []string, namespace string) bool { return slices.Contains(list, namespace) }
+
+// SupportedVersions are the versions of the CNI specification that the plugin speaks.
+func SupportedVersions() []string { return []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"} }

@@ -108,10 +108,9 @@ func (c *DiscoverClient) subscribe(n mesh.Name, on bool) {
 	} else {
 		delete(c.subs, n)
 	}
-	// At most one entry a service: the last word counts.
 	c.news = append(c.news, change(n, on))
-	if len(c.news) > maxSubscriptions {
-		c.news = c.whole()
+	if len(c.news) > 2*maxSubscriptions { // nobody takes them: the next stream begins with all of them
+		c.news = nil
 	}
 	poke(c.kick)
 }

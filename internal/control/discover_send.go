@@ -12,9 +12,10 @@ import (
 // one is due. It ends with the stream's context.
 func (c *DiscoverClient) send(ctx context.Context, s controlpb.Controller_DiscoverClient) {
 	c.mu.Lock()
-	c.news, c.ack = c.whole(), 0
+	first := c.whole()
+	c.news, c.ack = nil, 0
 	c.mu.Unlock()
-	if s.Send(&controlpb.DiscoverUp{Node: c.cfg.Target.Node}) != nil {
+	if s.Send(first) != nil {
 		return // Recv has the reason
 	}
 	due := time.NewTimer(c.cfg.StateFirst)
@@ -39,6 +40,10 @@ func (c *DiscoverClient) send(ctx context.Context, s controlpb.Controller_Discov
 			return
 		case <-c.kick:
 		case <-due.C:
+			if acked == 0 {
+				due.Reset(c.cfg.StateFirst)
+				continue
+			}
 			due.Reset(c.cfg.StateEvery)
 			if c.cfg.Bundle == nil || acked == signed {
 				continue
@@ -58,15 +63,12 @@ func change(n mesh.Name, on bool) *controlpb.DiscoverUp {
 	return &controlpb.DiscoverUp{Unsubscribe: []*controlpb.Name{encodeName(n)}}
 }
 
-// whole is all subscriptions, in messages of a moderate size. The caller holds the mutex.
-func (c *DiscoverClient) whole() []*controlpb.DiscoverUp {
-	var out []*controlpb.DiscoverUp
+// whole is a stream's first message: with all subscriptions, so that the first delta has their endpoints. The
+// caller holds the mutex.
+func (c *DiscoverClient) whole() *controlpb.DiscoverUp {
+	out := &controlpb.DiscoverUp{Node: c.cfg.Target.Node}
 	for n := range c.subs {
-		if len(out) == 0 || len(out[len(out)-1].Subscribe) == 256 {
-			out = append(out, &controlpb.DiscoverUp{})
-		}
-		last := out[len(out)-1]
-		last.Subscribe = append(last.Subscribe, encodeName(n))
+		out.Subscribe = append(out.Subscribe, encodeName(n))
 	}
 	return out
 }

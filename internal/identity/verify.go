@@ -81,7 +81,9 @@ func PeerOf(cs tls.ConnectionState) (Peer, error) {
 }
 
 // Verify checks a chain, leaf first, against the bundle, and returns whose it is.
-func (b *Bundle) Verify(chain []*x509.Certificate) (Peer, error) { return b.VerifyAt(chain, time.Now()) }
+func (b *Bundle) Verify(chain []*x509.Certificate) (Peer, error) {
+	return b.VerifyAt(chain, time.Now())
+}
 
 // VerifyAt is Verify as of another time: for what was signed then.
 func (b *Bundle) VerifyAt(chain []*x509.Certificate, at time.Time) (Peer, error) {

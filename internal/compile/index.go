@@ -1,0 +1,25 @@
+package compile
+
+// index finds what must be looked at again when something changes.
+type index struct {
+	podsOf   map[string]map[Key]bool // by namespace
+	slicesOf map[string]map[Key]bool // by service, as namespace/name
+}
+
+func newIndex() index {
+	return index{podsOf: map[string]map[Key]bool{}, slicesOf: map[string]map[Key]bool{}}
+}
+
+func put(m map[string]map[Key]bool, at string, k Key) {
+	if m[at] == nil {
+		m[at] = map[Key]bool{}
+	}
+	m[at][k] = true
+}
+
+func drop(m map[string]map[Key]bool, at string, k Key) {
+	delete(m[at], k)
+	if len(m[at]) == 0 {
+		delete(m, at)
+	}
+}

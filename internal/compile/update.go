@@ -1,0 +1,156 @@
+package compile
+
+import (
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"fairlead.io/fairlead/internal/mesh"
+)
+
+// order in which the objects of a batch are looked at: what others refer to comes first.
+var order = map[Kind]int{Namespace: 0, Node: 1, ServiceAccount: 2, Service: 3, Pod: 4, EndpointSlice: 5}
+
+// Update removes and sets objects, as one change.
+func (w *World) Update(set []Object, gone []Key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, k := range gone {
+		w.remove(k)
+	}
+	set = slices.Clone(set)
+	slices.SortStableFunc(set, func(a, b Object) int { return order[a.Kind] - order[b.Kind] })
+	for _, o := range set {
+		w.set(o)
+	}
+	w.retry()
+	w.end()
+}
+
+// set puts an object in force if it can be.
+func (w *World) set(o Object) {
+	warnings, err := w.admit(o)
+	if err != nil {
+		w.refused[o.Key] = o
+		w.problems[o.Key] = problems(o, []error{err})
+		return
+	}
+	delete(w.refused, o.Key)
+	w.objects[o.Key] = o
+	if len(warnings) == 0 {
+		delete(w.problems, o.Key)
+		return
+	}
+	w.problems[o.Key] = problems(o, warnings)
+}
+
+func problems(o Object, errs []error) []Problem {
+	var out []Problem
+	for _, err := range errs {
+		out = append(out, Problem{File: o.File, Line: o.Line, Object: o.String(), Err: err})
+	}
+	return out
+}
+
+// retry looks again at what was refused, as long as that makes something come into force.
+func (w *World) retry() {
+	for k := range w.problems {
+		if o, there := w.objects[k]; there {
+			if _, newer := w.refused[k]; !newer {
+				w.set(o) // served in part: perhaps the rest is free now
+			}
+		}
+	}
+	for again := true; again; {
+		again = false
+		waiting := make([]Object, 0, len(w.refused))
+		for _, o := range w.refused {
+			waiting = append(waiting, o)
+		}
+		slices.SortFunc(waiting, func(a, b Object) int {
+			if d := order[a.Kind] - order[b.Kind]; d != 0 {
+				return d
+			}
+			if a.String() < b.String() {
+				return -1
+			}
+			return 1
+		})
+		for _, o := range waiting {
+			w.set(o)
+			_, still := w.refused[o.Key]
+			again = again || !still
+		}
+	}
+}
+
+// admit takes an object into the rows. On an error nothing has changed.
+func (w *World) admit(o Object) (warnings []error, err error) {
+	if err := checkName(o.Key); err != nil {
+		return nil, err
+	}
+	switch v := o.Value.(type) {
+	case *corev1.Namespace:
+		return nil, w.setNamespace(v)
+	case *corev1.ServiceAccount:
+		return nil, nil
+	case *corev1.Node:
+		return nil, w.setNode(o.Key, v)
+	case *corev1.Service:
+		return w.setService(o.Key, v)
+	case *corev1.Pod:
+		return nil, w.setPod(o.Key, v)
+	case *discoveryv1.EndpointSlice:
+		return w.setSlice(o.Key, v)
+	}
+	return nil, fmt.Errorf("object of type %T", o.Value)
+}
+
+// remove takes an object out of force.
+func (w *World) remove(k Key) {
+	delete(w.refused, k)
+	delete(w.problems, k)
+	o, there := w.objects[k]
+	if !there {
+		return
+	}
+	delete(w.objects, k)
+	switch k.Kind {
+	case Namespace:
+		w.dropNamespace(k.Name)
+	case ServiceAccount:
+		w.refreshPods(k.Namespace)
+	case Node:
+		w.claims.set(k, nil)
+		delete(w.nodes, k.Name)
+		w.note(Node, k.Name)
+	case Service:
+		w.claims.set(k, nil)
+		name := mesh.Name{Namespace: k.Namespace, Name: k.Name}.String()
+		delete(w.services, name)
+		w.note(Service, name)
+	case Pod:
+		w.dropPod(k)
+	case EndpointSlice:
+		w.dropSlice(k, o.Value.(*discoveryv1.EndpointSlice))
+	}
+}
+
+// refreshPods looks again at the pods of a namespace, after something that they refer to has changed. A pod that
+// is not good any more stays as it was.
+func (w *World) refreshPods(namespace string) {
+	keys := make([]Key, 0, len(w.index.podsOf[namespace]))
+	for k := range w.index.podsOf[namespace] {
+		keys = append(keys, k)
+	}
+	for _, k := range keys {
+		o := w.objects[k]
+		err := w.setPod(k, o.Value.(*corev1.Pod))
+		if _, newer := w.refused[k]; err != nil && !newer {
+			w.refused[k] = o
+			w.problems[k] = problems(o, []error{err})
+		}
+	}
+}

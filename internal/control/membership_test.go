@@ -1,0 +1,138 @@
+package control_test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"fairlead.io/fairlead/internal/control"
+)
+
+func TestAPodIsAnnouncedOnlyAfterItsCapture(t *testing.T) {
+	p := newPlane(t, nil)
+	p.write("ns.yaml", namespaceYAML("shop", "enabled"), accountYAML("shop", "web"))
+	p.serve()
+	keeper, proxy := p.keeper("a"), p.proxy("b")
+	eventually(t, "proxy has the world", proxy.Synced)
+
+	p.write("web.yaml", podYAML("shop", "web", "web", "a", "10.1.0.1"))
+	eventually(t, "keeper is told", func() bool { return isEnrolled(keeper, "uid-web") })
+	eventually(t, "proxy knows the pod", func() bool { return proxy.Snapshot().Pod("uid-web") != nil })
+	if inMesh(proxy, "uid-web") {
+		t.Fatal("announced as in the mesh before it was captured")
+	}
+	// The address that the keeper saw counts, not the status.
+	captured := netip.MustParseAddr("10.1.0.9")
+	keeper.SetCaptured(keeper.Assignment().Version, map[string][]netip.Addr{"uid-web": {captured}})
+	eventually(t, "announced", func() bool { return inMesh(proxy, "uid-web") })
+	if got := proxy.Snapshot().PodByAddr(captured); got == nil || got.UID != "uid-web" {
+		t.Fatalf("captured address belongs to %v", got)
+	}
+	if on, known := keeper.Assignment().Namespaces["shop"]; !known || !on {
+		t.Fatalf("namespaces %v", keeper.Assignment().Namespaces)
+	}
+}
+
+func TestALeavingPodIsReleasedOnlyWhenAllProxiesKnow(t *testing.T) {
+	p := newPlane(t, nil)
+	p.write("ns.yaml", namespaceYAML("shop", "enabled"), accountYAML("shop", "web"))
+	p.write("web.yaml", podYAML("shop", "web", "web", "a", "10.1.0.1"))
+	p.serve()
+	keeper := p.loyal("a", map[string]string{"uid-web": "10.1.0.1"})
+	proxy, mute := p.proxy("b"), p.muteProxy("c")
+	eventually(t, "announced", func() bool { return inMesh(proxy, "uid-web") })
+	mute.ackAll(t)
+
+	p.write("web.yaml")
+	mute.await(t, func(gone bool) bool { return gone })
+	eventually(t, "proxy sees it outside", func() bool { return !inMesh(proxy, "uid-web") })
+	if !isEnrolled(keeper, "uid-web") {
+		t.Fatal("released before the slow proxy had acknowledged")
+	}
+	if proxy.Snapshot().Pod("uid-web") == nil {
+		t.Fatal("the row went before the pod was released")
+	}
+	mute.ackAll(t)
+	eventually(t, "released", func() bool { return !isEnrolled(keeper, "uid-web") })
+	eventually(t, "row gone", func() bool { return proxy.Snapshot().Pod("uid-web") == nil })
+}
+
+func TestALeavingPodIsReleasedAtTheDeadline(t *testing.T) {
+	p := newPlane(t, func(c *control.Config) { c.Leave = 50 * time.Millisecond })
+	p.write("ns.yaml", namespaceYAML("shop", "enabled"), accountYAML("shop", "web"))
+	p.write("web.yaml", podYAML("shop", "web", "web", "a", "10.1.0.1"))
+	p.serve()
+	keeper := p.loyal("a", map[string]string{"uid-web": "10.1.0.1"})
+	mute := p.muteProxy("c")
+	mute.await(t, func(bool) bool { return true })
+	eventually(t, "captured", func() bool { return isEnrolled(keeper, "uid-web") })
+	p.write("ns.yaml", namespaceYAML("shop", "disabled"), accountYAML("shop", "web"))
+	eventually(t, "released though one proxy is silent", func() bool {
+		e, known := enrolment(keeper, "uid-web")
+		return known && !e.Enrolled
+	})
+}
+
+func TestAPodThatComesBackIsAnnouncedOnlyAfterANewCapture(t *testing.T) {
+	p := newPlane(t, nil)
+	p.write("ns.yaml", namespaceYAML("shop", "enabled"), accountYAML("shop", "web"))
+	p.write("web.yaml", podYAML("shop", "web", "web", "a", "10.1.0.1"))
+	p.serve()
+	keeper, proxy := p.keeper("a"), p.proxy("a")
+	eventually(t, "told", func() bool { return isEnrolled(keeper, "uid-web") })
+	captured := map[string][]netip.Addr{"uid-web": {netip.MustParseAddr("10.1.0.1")}}
+	first := keeper.Assignment().Version
+	keeper.SetCaptured(first, captured)
+	eventually(t, "announced", func() bool { return inMesh(proxy, "uid-web") })
+
+	p.write("ns.yaml", namespaceYAML("shop", "disabled"), accountYAML("shop", "web"))
+	eventually(t, "told to release", func() bool { return !isEnrolled(keeper, "uid-web") })
+	p.write("ns.yaml", namespaceYAML("shop", "enabled"), accountYAML("shop", "web"))
+	eventually(t, "told to capture again", func() bool { return isEnrolled(keeper, "uid-web") })
+	// The report of before, from before the release: it says nothing of now.
+	keeper.SetCaptured(first, captured)
+	p.write("other.yaml", namespaceYAML("other", "disabled"))
+	eventually(t, "the other namespace", func() bool { _, ok := keeper.Assignment().Namespaces["other"]; return ok })
+	if pod := p.world.Delta(0, nil2).Pods; len(pod) != 1 || pod[0].InMesh {
+		t.Fatal("an old report put the pod into the mesh")
+	}
+	keeper.SetCaptured(keeper.Assignment().Version, captured)
+	eventually(t, "announced again", func() bool { return inMesh(proxy, "uid-web") })
+}
+
+func TestARestartTakesNoPodOutOfTheMesh(t *testing.T) {
+	p := newPlane(t, nil)
+	p.write("ns.yaml", namespaceYAML("shop", "enabled"), accountYAML("shop", "web"))
+	p.write("web.yaml", podYAML("shop", "web", "web", "a", "10.1.0.1"))
+	stop := p.serve()
+	proxy := p.proxy("b")
+	keeper := p.loyal("a", map[string]string{"uid-web": "10.1.0.1"})
+	eventually(t, "announced", func() bool { return inMesh(proxy, "uid-web") })
+	before := proxy.Snapshot().Version()
+	stop()
+	eventually(t, "both lost", func() bool { return !proxy.Connected() && !keeper.Connected() })
+
+	p.restart()
+	outside := 0
+	eventually(t, "a newer world", func() bool {
+		if !inMesh(proxy, "uid-web") {
+			outside++
+		}
+		return proxy.Connected() && proxy.Snapshot().Version() > before
+	})
+	if outside > 0 || !inMesh(proxy, "uid-web") {
+		t.Fatalf("the pod was out of the mesh, seen %d times", outside)
+	}
+}
+
+func TestProxiesAreToldAfterTheWarmUpThoughAKeeperIsMissing(t *testing.T) {
+	p := newPlane(t, func(c *control.Config) { c.WarmUp = 50 * time.Millisecond })
+	p.write("ns.yaml", namespaceYAML("shop", "enabled"), accountYAML("shop", "web"))
+	p.write("web.yaml", podYAML("shop", "web", "web", "a", "10.1.0.1"))
+	p.serve()
+	proxy := p.proxy("b")
+	eventually(t, "world", proxy.Synced)
+	if inMesh(proxy, "uid-web") {
+		t.Fatal("in the mesh though nobody captured it")
+	}
+}
