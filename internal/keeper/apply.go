@@ -103,6 +103,9 @@ func (k *Keeper) apply() error {
 	}
 	slices.SortFunc(desired, func(a, b *record) int { return cmp.Compare(a.UID, b.UID) })
 	err := k.set(desired)
+	if k.suspended && len(k.proxies) > 0 {
+		err = errors.Join(err, k.resume())
+	}
 	for _, r := range k.records {
 		if r.captured && !r.Enrolled {
 			k.left(r)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,7 +35,7 @@ func (k *Keeper) CNI(ctx context.Context, q *cni.Request) error {
 	if err != nil {
 		result = "refused"
 	}
-	k.counters.add(fmt.Sprintf("cni_%s_%s", lower(q.Command), result), 1)
+	k.counters.add(fmt.Sprintf("cni_%s_%s", strings.ToLower(string(q.Command)), result), 1)
 	return err
 }
 
@@ -72,7 +73,10 @@ func (k *Keeper) remember(q *cni.Request) (*record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take network namespace: %w", err)
 	}
-	r := recordOf(q, ns)
+	r, err := newRecord(q, ns)
+	if err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.records == nil {
@@ -82,7 +86,10 @@ func (k *Keeper) remember(q *cni.Request) (*record, error) {
 		if other.Cookie == r.Cookie && other.Container == r.Container && other.IfName != r.IfName {
 			r.Addrs = append(slices.Clone(r.Addrs), other.Addrs...) // one more interface of the same pod
 		}
-		if other.Cookie == r.Cookie || other.Name == r.Name {
+		if r.samePod(other) {
+			r.inherit(other)
+		}
+		if other.Cookie == r.Cookie || r.samePod(other) {
 			k.drop(other)
 		}
 	}
@@ -98,11 +105,12 @@ func (k *Keeper) settle(r *record) (done bool, assigned <-chan struct{}, err err
 	if k.records[r.Cookie] != r {
 		return true, nil, errors.New("the sandbox was deleted meanwhile")
 	}
-	switch k.decide(r) {
-	case pass:
+	verdict := k.decide(r)
+	switch {
+	case verdict == pass:
 		k.save()
 		return true, nil, nil
-	case enrol:
+	case verdict == enrol && !k.blind:
 		err := k.apply()
 		if r.captured {
 			return true, nil, nil // what failed is another pod's

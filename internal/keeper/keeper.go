@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"fairlead.io/fairlead/internal/cni"
 	"fairlead.io/fairlead/internal/control"
@@ -19,7 +20,8 @@ import (
 
 // NetNS is an open network namespace.
 type NetNS interface {
-	Cookie() uint64 // its number, which no other has until the machine restarts
+	Cookie() uint64               // its number, which no other has until the machine restarts
+	Addrs() ([]netip.Addr, error) // of its devices, but for loopback and link-local ones
 	FD() int
 	Close() error
 }
@@ -106,8 +108,11 @@ type Keeper struct {
 	keys       *keyring
 	proxy      *socket.Server
 	counters   counters
-	sockets    *limits // by pod
-	wake       chan struct{}
+	sockets    *limits       // by pod
+	wake       chan struct{} // something is to be tried again
+	away       chan struct{} // the last proxy has gone
+	saving     sync.Mutex    // held while the state is written
+	state      state         // at is protected by saving
 
 	mu         sync.Mutex // protects the rest
 	records    map[uint64]*record
@@ -129,6 +134,8 @@ func Open(cfg Config) (*Keeper, error) {
 		cfg:       cfg,
 		sockets:   newLimits(socketRate, socketBurst),
 		wake:      make(chan struct{}, 1),
+		away:      make(chan struct{}, 1),
+		state:     state{limit: rate.NewLimiter(stateRate, stateBurst)},
 		records:   map[uint64]*record{},
 		assigned:  make(chan struct{}),
 		proxies:   map[socket.Handler]bool{},
@@ -141,6 +148,7 @@ func Open(cfg Config) (*Keeper, error) {
 	k.controller, k.keys.issue = cfg.Connect(k.keys)
 	k.keys.load()
 	k.proxy = socket.NewServer(socket.ServerConfig{Path: cfg.ProxySocket, UID: cfg.ProxyUID, AllowRoot: cfg.AllowRoot, Keeper: (*proxyCalls)(k), Log: cfg.Log})
+	k.restoreState()
 	k.restore()
 	return k, nil
 }

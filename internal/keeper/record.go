@@ -1,10 +1,13 @@
 package keeper
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"fairlead.io/fairlead/internal/cni"
 	"fairlead.io/fairlead/internal/control"
@@ -21,6 +24,7 @@ type record struct {
 	IfName     string        `json:"ifname,omitempty"`
 	Network    string        `json:"network,omitempty"`
 	UID        string        `json:"uid,omitempty"`
+	ByName     bool          `json:"byName,omitempty"` // the runtime's UID is not the one in the API
 	Name       mesh.Name     `json:"name"`
 	Addrs      []netip.Addr  `json:"addrs"`
 	Enrolled   bool          `json:"enrolled"` // to be captured
@@ -29,6 +33,7 @@ type record struct {
 	Drain      time.Duration `json:"drain,omitempty"`
 
 	netns    NetNS
+	inode    inode
 	captured bool
 	told     bool // the proxies know it as it is
 }
@@ -51,30 +56,61 @@ func (r *record) take(e *mesh.Enrolment) (changed bool) {
 }
 
 // enrolmentOf finds what the controller says of a pod; nil if it does not name it. A pod is its UID: another of the same
-// name is another. Only runtimes that tell none, and static pods, whose UID at the runtime is a hash and not that of
-// their mirror in the API, are found by name.
+// name is another. Only where the runtime tells no UID of the API is it found by name.
 func enrolmentOf(a *control.Assignment, r *record) *mesh.Enrolment {
 	if a == nil {
 		return nil
 	}
-	byName := r.UID == "" || !strings.Contains(r.UID, "-")
-	var named *mesh.Enrolment
 	for i := range a.Pods {
-		e := &a.Pods[i]
-		if e.UID == r.UID {
+		if e := &a.Pods[i]; r.ByName && e.Name == r.Name || !r.ByName && e.UID == r.UID {
 			return e
 		}
-		if byName && e.Name == r.Name {
-			named = e
-		}
 	}
-	return named
+	return nil
 }
 
-// recordOf is what an ADD says.
-func recordOf(q *cni.Request, ns NetNS) *record {
-	return &record{
-		Cookie: ns.Cookie(), NetNSPath: q.NetNSPath, Container: q.ContainerID, IfName: q.IfName, Network: q.Network,
-		UID: q.Pod.UID, Name: mesh.Name{Namespace: q.Pod.Namespace, Name: q.Pod.Name}, Addrs: q.Addresses, netns: ns,
+// samePod tells whether the records are of sandboxes of one pod.
+func (r *record) samePod(other *record) bool {
+	if r.ByName || other.ByName {
+		return r.Name == other.Name
 	}
+	return r.UID == other.UID
+}
+
+// inherit takes over what the controller said of the pod when it had another sandbox.
+func (r *record) inherit(other *record) {
+	if r.ByName {
+		r.UID = other.UID
+	}
+	r.Enrolled, r.Account, r.ProbePorts, r.Drain = other.Enrolled, other.Account, other.ProbePorts, other.Drain
+}
+
+// newRecord is what an ADD says.
+func newRecord(q *cni.Request, ns NetNS) (*record, error) {
+	r := &record{
+		NetNSPath: q.NetNSPath, Container: q.ContainerID, IfName: q.IfName, Network: q.Network,
+		UID: q.Pod.UID, Name: mesh.Name{Namespace: q.Pod.Namespace, Name: q.Pod.Name}, Addrs: q.Addresses,
+		// some runtimes tell no UID, and that of a static pod is a hash and not that of its mirror in the API
+		ByName: !strings.Contains(q.Pod.UID, "-"),
+	}
+	return r, r.hold(ns)
+}
+
+// hold gives the record its namespace.
+func (r *record) hold(ns NetNS) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(ns.FD(), &st); err != nil {
+		return fmt.Errorf("stat network namespace: %w", err)
+	}
+	r.netns, r.inode, r.Cookie = ns, inode{st.Dev, st.Ino}, ns.Cookie()
+	return nil
+}
+
+// inode is a file's identity: that of a network namespace, wherever it is bound.
+type inode struct{ dev, ino uint64 }
+
+func inodeAt(path string) (inode, bool) {
+	var st unix.Stat_t
+	err := unix.Stat(path, &st)
+	return inode{st.Dev, st.Ino}, err == nil
 }
