@@ -87,10 +87,14 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 			return nil
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+			served.Go(func() { s.serve(ctx, c) })
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ECONNABORTED):
+			s.cfg.Log.Warn("proxy not accepted", "err", err) // it passes
+		default:
 			return fmt.Errorf("accept proxy: %w", err)
 		}
-		served.Go(func() { s.serve(ctx, c) })
 		if limit.Wait(ctx) != nil {
 			return nil
 		}

@@ -1,0 +1,267 @@
+package keeper
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"fairlead.io/fairlead/internal/cni"
+	"fairlead.io/fairlead/internal/control"
+	"fairlead.io/fairlead/internal/keeper/socket"
+	"fairlead.io/fairlead/internal/mesh"
+)
+
+// follow puts every assignment in force.
+func (k *Keeper) follow(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-k.controller.Changed():
+			if a := k.controller.Assignment(); a != nil {
+				k.assign(a)
+			}
+		}
+	}
+}
+
+// assign puts one assignment in force.
+func (k *Keeper) assign(a *control.Assignment) {
+	k.trust(a.Roots)
+	k.mu.Lock()
+	first := k.assignment == nil
+	k.assignment = a
+	k.mu.Unlock()
+	if first {
+		k.search() // running pods first, so that the first Set names them and releases none of them
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.blind = false
+	if !maps.Equal(k.namespaces, a.Namespaces) {
+		k.namespaces = a.Namespaces
+		if err := cni.WriteNamespaces(k.cfg.StateDir, a.Namespaces); err != nil {
+			k.cfg.Log.Error("namespaces not saved", "err", err)
+		}
+	}
+	for _, r := range k.records {
+		k.decide(r)
+	}
+	if err := k.apply(); err != nil {
+		k.cfg.Log.Error("assignment not wholly in force", "err", err)
+	}
+	close(k.assigned)
+	k.assigned = make(chan struct{})
+}
+
+// verdict is what becomes of a pod.
+type verdict uint8
+
+const (
+	unknown verdict = iota // nobody has said yet
+	pass
+	enrol
+)
+
+// decide makes the record what is known of its pod. k.mu is held.
+func (k *Keeper) decide(r *record) verdict {
+	if e := enrolmentOf(k.assignment, r); e != nil {
+		k.unsaved = r.take(e) || k.unsaved
+		if r.Enrolled {
+			return enrol
+		}
+		return pass
+	}
+	if k.assignment == nil && r.Enrolled {
+		return enrol // as the last controller said
+	}
+	if k.assignment != nil && r.Enrolled {
+		r.Enrolled, r.Drain, k.unsaved = false, cmp.Or(r.Drain, defaultDrain), true // released
+	}
+	if enrolled, known := k.namespaces[r.Name.Namespace]; known && !enrolled {
+		return pass
+	}
+	return unknown
+}
+
+// apply makes what is in force match the records, tells proxies and controller, and saves. What fails is tried again
+// later. k.mu is held.
+func (k *Keeper) apply() error {
+	if k.blind {
+		return nil
+	}
+	var desired []*record
+	for _, r := range k.records {
+		if r.Enrolled {
+			desired = append(desired, r)
+		}
+	}
+	slices.SortFunc(desired, func(a, b *record) int { return cmp.Compare(a.UID, b.UID) })
+	err := k.set(desired)
+	if k.suspended && len(k.proxies) > 0 {
+		err = errors.Join(err, k.resume())
+	}
+	for _, r := range k.records {
+		if r.captured && !r.Enrolled {
+			k.left(r)
+		}
+	}
+	for _, r := range desired {
+		err = errors.Join(err, k.tell(r))
+	}
+	k.report(desired)
+	k.save()
+	if k.dirty = err != nil; k.dirty {
+		poke(k.wake)
+	}
+	return err
+}
+
+func (k *Keeper) set(desired []*record) error {
+	var captures []Capture
+	for _, r := range desired {
+		captures = append(captures, Capture{UID: r.UID, NetNS: r.netns, Addrs: r.Addrs, ProbePorts: r.ProbePorts})
+	}
+	if err := k.cfg.Redirect.Set(captures); err != nil {
+		return fmt.Errorf("set redirect: %w", err)
+	}
+	return nil
+}
+
+// left tells the proxies that a pod has left.
+func (k *Keeper) left(r *record) {
+	r.captured, r.told = false, false
+	for p := range k.proxies {
+		p.Left(r.UID, r.Drain)
+	}
+	k.counters.add("pods_left", 1)
+	k.cfg.Log.Info("pod left the mesh", "pod", r.Name, "uid", r.UID, "drain", r.Drain)
+}
+
+// tell hands the pod's listeners to the proxies if it is newly captured or has changed.
+func (k *Keeper) tell(r *record) error {
+	if r.captured && r.told {
+		return nil
+	}
+	if err := k.handOver(r, slices.Collect(maps.Keys(k.proxies))...); err != nil {
+		r.captured = false
+		return err
+	}
+	if !r.captured {
+		k.counters.add("pods_captured", 1)
+		k.cfg.Log.Info("pod captured", "pod", r.Name, "uid", r.UID, "account", r.Account, "addrs", r.Addrs)
+	}
+	r.captured, r.told = true, true
+	return nil
+}
+
+// handOver gives each proxy listeners of its own. It fails if the pod is not captured, even when there is no proxy.
+func (k *Keeper) handOver(r *record, proxies ...socket.Handler) error {
+	if len(proxies) == 0 {
+		listeners, err := k.cfg.Redirect.Listeners(r.UID)
+		closeListeners(listeners)
+		if err != nil {
+			return fmt.Errorf("listeners of %s: %w", r.Name, err)
+		}
+	}
+	for _, p := range proxies {
+		listeners, err := k.cfg.Redirect.Listeners(r.UID)
+		if err != nil {
+			return fmt.Errorf("listeners of %s: %w", r.Name, err)
+		}
+		p.Enrolled(r.pod(), listeners)
+	}
+	return nil
+}
+
+// report tells the controller what is captured, and asks for the keys that are needed.
+func (k *Keeper) report(desired []*record) {
+	captured := map[string][]netip.Addr{}
+	live := map[mesh.Account]bool{}
+	var pods []string
+	for _, r := range desired {
+		if r.captured {
+			captured[r.UID] = r.Addrs
+			live[r.Account] = true
+			pods = append(pods, r.UID)
+		}
+	}
+	var seen uint64
+	wanted := maps.Clone(live)
+	if k.assignment != nil {
+		seen = k.assignment.Version
+		for _, e := range k.assignment.Pods {
+			if e.Enrolled {
+				wanted[e.Account] = true // before its pod starts
+			}
+		}
+	}
+	k.sockets.set(pods)
+	k.keys.want(wanted, live)
+	k.controller.SetCaptured(seen, captured)
+}
+
+// retryEvery is the pause between attempts to put in force what failed.
+const retryEvery = time.Second
+
+// watchPods tries again what failed, forgets pods whose namespace has gone, and looks for running pods that no ADD named.
+func (k *Keeper) watchPods(ctx context.Context) error {
+	sweep := time.NewTicker(5 * time.Second)
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-sweep.C:
+			k.forgetGone()
+			if k.search() {
+				k.reapply()
+			}
+		case <-k.wake:
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(retryEvery):
+			}
+			k.reapply()
+		}
+	}
+}
+
+func (k *Keeper) reapply() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range k.records {
+		k.decide(r)
+	}
+	if err := k.apply(); err != nil {
+		k.cfg.Log.Error("not wholly in force", "err", err)
+	}
+}
+
+// drop forgets a record. k.mu is held, and the caller applies.
+func (k *Keeper) drop(r *record) {
+	if k.records[r.Cookie] != r {
+		return
+	}
+	if r.captured {
+		k.left(r)
+	}
+	delete(k.records, r.Cookie)
+	k.unsaved = true
+	if err := r.netns.Close(); err != nil {
+		k.cfg.Log.Warn("namespace not closed", "pod", r.Name, "err", err)
+	}
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

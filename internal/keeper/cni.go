@@ -1,0 +1,201 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fairlead.io/fairlead/internal/cni"
+)
+
+// addMargin is what is left of the plugin's budget when an ADD gives up, so that the answer still arrives.
+const addMargin = 200 * time.Millisecond
+
+// CNI does what the runtime asks for.
+func (k *Keeper) CNI(ctx context.Context, q *cni.Request) error {
+	var err error
+	switch q.Command {
+	case cni.Add:
+		err = k.add(ctx, q)
+	case cni.Del:
+		err = k.del(q)
+	case cni.Check:
+		err = k.check(q)
+	case cni.GC:
+		err = k.collect(q)
+	case cni.Status:
+		err = k.status()
+	}
+	result := "ok"
+	if err != nil {
+		result = "refused"
+	}
+	k.counters.add(fmt.Sprintf("cni_%s_%s", strings.ToLower(string(q.Command)), result), 1)
+	return err
+}
+
+// add captures the pod if it is to be in the mesh. It waits for the controller to name a pod that may be.
+func (k *Keeper) add(ctx context.Context, q *cni.Request) error {
+	ctx, cancel := context.WithTimeout(ctx, min(k.cfg.AddWait, max(q.Timeout()-addMargin, 0)))
+	defer cancel()
+	r, err := k.remember(q)
+	if err != nil {
+		return err
+	}
+	for {
+		done, assigned, err := k.settle(r)
+		if done {
+			return err
+		}
+		select {
+		case <-assigned:
+		case <-ctx.Done():
+			return k.notNamed(q)
+		}
+	}
+}
+
+// remember records the sandbox. It takes the place of an earlier one of the same pod.
+func (k *Keeper) remember(q *cni.Request) (*record, error) {
+	if q.NetNS == nil {
+		return nil, errors.New("ADD without a network namespace")
+	}
+	fd, err := unix.FcntlInt(q.NetNS.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate network namespace: %w", err)
+	}
+	ns, err := k.cfg.Redirect.AdoptNetNS(fd)
+	if err != nil {
+		return nil, fmt.Errorf("take network namespace: %w", err)
+	}
+	r, err := newRecord(q, ns)
+	if err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.records == nil {
+		return nil, errors.Join(errors.New("the keeper is ending"), ns.Close())
+	}
+	for _, other := range k.records {
+		if other.Cookie == r.Cookie && other.Container == r.Container && other.IfName != r.IfName {
+			r.Addrs = append(slices.Clone(r.Addrs), other.Addrs...) // one more interface of the same pod
+		}
+		if r.samePod(other) {
+			r.inherit(other)
+		}
+		if other.Cookie == r.Cookie || r.samePod(other) {
+			k.drop(other)
+		}
+	}
+	k.records[r.Cookie] = r
+	k.unsaved = true
+	return r, nil
+}
+
+// settle captures the pod or lets it pass; done is false as long as nobody has said which.
+func (k *Keeper) settle(r *record) (done bool, assigned <-chan struct{}, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.records[r.Cookie] != r {
+		return true, nil, errors.New("the sandbox was deleted meanwhile")
+	}
+	verdict := k.decide(r)
+	switch {
+	case verdict == pass:
+		k.save()
+		return true, nil, nil
+	case verdict == enrol && !k.blind:
+		err := k.apply()
+		if r.captured {
+			return true, nil, nil // what failed is another pod's
+		}
+		return true, nil, cni.TryAgain(fmt.Sprintf("fairlead: pod %s cannot be captured yet", r.Name),
+			fmt.Sprintf("%v. The runtime tries again by itself. If it lasts, see the log of the keeper in the fairlead pod of node %s.", err, k.cfg.Node))
+	}
+	return false, k.assigned, nil
+}
+
+func (k *Keeper) notNamed(q *cni.Request) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	enrolled := k.namespaces[q.Pod.Namespace]
+	why := "its namespace is not known on this node yet"
+	if enrolled {
+		why = "its namespace is in the mesh, and the controller has not named the pod to this node yet"
+	}
+	hint := "It comes as soon as the controller has seen the pod."
+	if k.assignment == nil {
+		hint = "The node has not heard from the controller: look at it with kubectl -n fairlead-system get pods."
+	}
+	return cni.TryAgain(fmt.Sprintf("fairlead: pod %s/%s must wait: %s", q.Pod.Namespace, q.Pod.Name, why),
+		"The runtime tries again by itself. "+hint)
+}
+
+// del releases the sandbox at once.
+func (k *Keeper) del(q *cni.Request) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range k.records {
+		if r.Container == q.ContainerID && r.IfName == q.IfName {
+			k.drop(r)
+			if err := k.apply(); err != nil {
+				k.cfg.Log.Warn("not wholly in force", "err", err)
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
+// check compares the sandbox with what is in force.
+func (k *Keeper) check(q *cni.Request) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range k.records {
+		if r.Container != q.ContainerID || r.IfName != q.IfName {
+			continue
+		}
+		if r.Enrolled && !r.captured {
+			return cni.TryAgain(fmt.Sprintf("fairlead: pod %s is to be in the mesh and is not captured", r.Name), "see the log of the keeper")
+		}
+		return nil
+	}
+	if k.namespaces[q.Pod.Namespace] {
+		return cni.TryAgain(fmt.Sprintf("fairlead: pod %s/%s is not known to the keeper", q.Pod.Namespace, q.Pod.Name), "its sandbox has to be made again")
+	}
+	return nil
+}
+
+// collect forgets the sandboxes of the network that the runtime no longer has.
+func (k *Keeper) collect(q *cni.Request) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	dropped := false
+	for _, r := range k.records {
+		if r.Container == "" || r.Network != q.Network || slices.Contains(q.Valid, cni.Attachment{ContainerID: r.Container, IfName: r.IfName}) {
+			continue
+		}
+		k.drop(r)
+		dropped = true
+	}
+	if !dropped {
+		return nil
+	}
+	return k.apply()
+}
+
+// status tells whether enrolled pods could start now.
+func (k *Keeper) status() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.assignment == nil {
+		return cni.TryAgain("fairlead: the node has not heard from the controller", "new pods of enrolled namespaces wait until it has")
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"fairlead.io/fairlead/internal/cni"
+	"fairlead.io/fairlead/internal/control"
+	"fairlead.io/fairlead/internal/identity"
+	"fairlead.io/fairlead/internal/keeper/socket"
+)
+
+// NetNS is an open network namespace.
+type NetNS interface {
+	Cookie() uint64               // its number, which no other has until the machine restarts
+	Addrs() ([]netip.Addr, error) // of its devices, but for loopback and link-local ones
+	FD() int
+	Close() error
+}
+
+// Capture is a pod as the kernel's side wants it.
+type Capture struct {
+	UID        string
+	NetNS      NetNS
+	Addrs      []netip.Addr
+	ProbePorts []uint16
+}
+
+// Redirect is the kernel's side. Kernel makes the real one.
+type Redirect interface {
+	OpenNetNS(path string) (NetNS, error)
+	AdoptNetNS(fd int) (NetNS, error) // takes fd over, on an error too
+	// Set makes exactly these pods captured. A pod that fails does not keep the others from it.
+	Set([]Capture) error
+	// Listeners returns duplicates of a captured pod's listeners, none while suspended. socket.ErrUnknownPod if it is not captured.
+	Listeners(uid string) ([]socket.Listener, error)
+	Suspend() error
+	Resume() error
+	Sockets(uid string, family, n int) ([]int, error)
+	HopSocket(uid string, client netip.Addr) (int, error)
+	Verdicts() (map[string]uint64, error)
+	Run(context.Context) error
+}
+
+// Controller is the stream of this node's pods; *control.PodsClient is one.
+type Controller interface {
+	Assignment() *control.Assignment
+	Changed() <-chan struct{}
+	SetCaptured(seen uint64, captured map[string][]netip.Addr)
+	Run(context.Context) error
+}
+
+// Issuer gets certificates, with a token if the keeper has no certificate yet, and the roots.
+type Issuer func(ctx context.Context, token string, requests []control.CertificateRequest) ([]control.Issued, []byte, error)
+
+// Config of a Keeper. All fields without a default are needed.
+type Config struct {
+	Node        string
+	Bundle      *identity.Bundle // the roots to begin with
+	Redirect    Redirect
+	Connect     func(own identity.Source) (Controller, Issuer) // Control makes the real one
+	Token       func() (string, error)                         // the bearer token for the first certificate
+	StateDir    string                                         // on disk
+	KeysDir     string                                         // on a tmpfs
+	ProxySocket string
+	CNISocket   string
+	ProxyUID    int
+	AllowRoot   bool   // a proxy of uid 0 is spoken to: for tests
+	Proc        string // the host's procfs; default /proc
+	NetNSDir    string // where the runtime binds namespaces; default /run/netns
+
+	Away    time.Duration // how long connections wait for a proxy; default 10 s
+	AddWait time.Duration // how long an ADD waits for the controller to name its pod; default 2 s
+	Log     *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.Proc == "" {
+		c.Proc = "/proc"
+	}
+	if c.NetNSDir == "" {
+		c.NetNSDir = "/run/netns"
+	}
+	if c.Away == 0 {
+		c.Away = 10 * time.Second
+	}
+	if c.AddWait == 0 {
+		c.AddWait = 2 * time.Second
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Keeper is the privileged process.
+type Keeper struct {
+	cfg        Config
+	controller Controller
+	keys       *keyring
+	proxy      *socket.Server
+	counters   counters
+	sockets    *limits       // by pod
+	wake       chan struct{} // something is to be tried again
+	away       chan struct{} // the last proxy has gone
+	saving     sync.Mutex    // held while the state is written
+	state      state         // at is protected by saving
+
+	mu         sync.Mutex // protects the rest
+	records    map[uint64]*record
+	assignment *control.Assignment // in force; nil before the first of this process
+	namespaces map[string]bool
+	blind      bool          // which pods are captured is not known: nothing is put in force before the first assignment
+	assigned   chan struct{} // closed at the next assignment
+	proxies    map[socket.Handler]bool
+	awaySince  time.Time // no proxy since; zero while there is one
+	suspended  bool
+	unsaved    bool
+	dirty      bool // something is not in force yet: try again
+}
+
+// Open reads what is on disk and puts it in force.
+func Open(cfg Config) (*Keeper, error) {
+	cfg = cfg.withDefaults()
+	k := &Keeper{
+		cfg:       cfg,
+		sockets:   newLimits(socketRate, socketBurst),
+		wake:      make(chan struct{}, 1),
+		away:      make(chan struct{}, 1),
+		state:     state{limit: rate.NewLimiter(stateRate, stateBurst)},
+		records:   map[uint64]*record{},
+		assigned:  make(chan struct{}),
+		proxies:   map[socket.Handler]bool{},
+		awaySince: time.Now(),
+	}
+	if err := makeDirs(cfg.StateDir, cfg.KeysDir); err != nil {
+		return nil, err
+	}
+	k.keys = newKeyring(cfg, k.certified, k.trust)
+	k.controller, k.keys.issue = cfg.Connect(k.keys)
+	k.keys.load()
+	k.proxy = socket.NewServer(socket.ServerConfig{Path: cfg.ProxySocket, UID: cfg.ProxyUID, AllowRoot: cfg.AllowRoot, Keeper: (*proxyCalls)(k), Log: cfg.Log})
+	k.restoreState()
+	k.restore()
+	return k, nil
+}
+
+// Run keeps until ctx ends. What is in force stays in force.
+func (k *Keeper) Run(ctx context.Context) error {
+	plugin, err := cni.Listen(k.cfg.CNISocket, k, k.cfg.Log)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return k.cfg.Redirect.Run(ctx) })
+	group.Go(func() error { return k.keys.run(ctx) })
+	group.Go(func() error { return k.controller.Run(ctx) })
+	group.Go(func() error { return k.follow(ctx) })
+	group.Go(func() error { return k.watchProxy(ctx) })
+	group.Go(func() error { return k.watchPods(ctx) })
+	group.Go(func() error { return plugin.Run(ctx) })
+	group.Go(func() error { return k.proxy.Run(ctx) })
+	err = group.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, k.close())
+}
+
+// close lets go of the pods' namespaces.
+func (k *Keeper) close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var errs []error
+	for _, r := range k.records {
+		errs = append(errs, r.netns.Close())
+	}
+	k.records = nil
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close namespaces: %w", err)
+	}
+	return nil
+}
