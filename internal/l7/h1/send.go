@@ -68,7 +68,7 @@ func (c *Client) frame(h *exchange.Head, end bool) int64 {
 		if h.Length == 0 || h.Method == "POST" || h.Method == "PUT" || h.Method == "PATCH" {
 			return 0
 		}
-	case h.Length >= 0:
+	case h.Length >= 0 && !announcesTrailers(h):
 		c.out.kind, c.out.left = counted, h.Length
 		return h.Length
 	default:

@@ -66,6 +66,13 @@ func (o *out) trailers(t exchange.Transport, f []exchange.Field) error {
 	return nil
 }
 
+// announcesTrailers tells whether a message wants chunks for its trailers although it knows its length, as one from
+// HTTP/2 may.
+func announcesTrailers(h *exchange.Head) bool {
+	_, ok := exchange.Get(h.Fields, "trailer")
+	return ok
+}
+
 func appendField(b []byte, name, value string) []byte {
 	b = append(b, name...)
 	b = append(b, ": "...)

@@ -147,3 +147,6 @@ func (c *Client) Closed(err error) {
 		c.cfg.OnClosed(c, err)
 	}
 }
+
+// Leaving tells whether the connection takes no new streams any more.
+func (c *Client) Leaving() bool { return c.goingAway || c.dead }

@@ -41,8 +41,8 @@ type conn struct {
 	streams  map[uint32]*stream
 	ready    []*stream // with something to send that their own window allows
 	pumping  bool
-	ended    past // streams that both ends have closed
-	reset    past // streams that we have reset
+	ended    past   // streams that both ends have closed
+	reset    past   // streams that we have reset
 	lastPeer uint32 // the highest stream number that was used
 
 	sendWindow, peerWindow int64
