@@ -89,8 +89,8 @@ func TestHostileRequests(t *testing.T) {
 	for _, tt := range hostile {
 		for _, piece := range []int{1 << 20, 1} {
 			told, answered, w := serve([]byte(tt.in), piece, exchange.Limits{})
-			if !strings.HasPrefix(answered, "HTTP/1.1 "+tt.status+" ") || !strings.Contains(answered, "Connection: close\r\n") || !w.over() {
-				t.Errorf("%s in pieces of %d: answered %.60q, over %v", tt.name, piece, answered, w.over())
+			if !strings.HasPrefix(answered, "HTTP/1.1 "+tt.status+" ") || !strings.Contains(answered, "Connection: close\r\n") || !w.Over() {
+				t.Errorf("%s in pieces of %d: answered %.60q, over %v", tt.name, piece, answered, w.Over())
 			}
 			if strings.Contains(told, "SMUGGLED") || strings.Contains(told, "\nend\n") {
 				t.Errorf("%s: the upstream was told %q", tt.name, told)
@@ -182,7 +182,7 @@ func FuzzH1Request(f *testing.F) {
 		told, answered, w := serve(in, len(in)+1, lim)
 		for _, piece := range []int{1, 7} {
 			told2, answered2, w2 := serve(in, piece, lim)
-			if told2 != told || answered2 != answered || w2.over() != w.over() {
+			if told2 != told || answered2 != answered || w2.Over() != w.Over() {
 				t.Fatalf("in pieces of %d:\n%q\n%q\nwhole:\n%q\n%q", piece, told2, answered2, told, answered)
 			}
 		}
