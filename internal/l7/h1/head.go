@@ -1,0 +1,211 @@
+package h1
+
+import (
+	"bytes"
+	"strings"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
+)
+
+// scanner finds the end of a head or of trailers in bytes that come in pieces, looking at each byte once.
+type scanner struct {
+	at, lines int
+}
+
+// scan returns the length of the block up to and with its empty line, or 0 if that has not come yet.
+func (s *scanner) scan(b []byte, lim *exchange.Limits) (int, error) {
+	for {
+		i := bytes.IndexByte(b[s.at:], '\n')
+		if i < 0 {
+			return 0, s.bound(len(b), lim)
+		}
+		end := s.at + i + 1
+		if i < 1 || b[end-2] != '\r' {
+			return 0, errBare
+		}
+		if err := s.bound(end, lim); err != nil {
+			return 0, err
+		}
+		s.at = end
+		if i == 1 {
+			*s = scanner{}
+			return end, nil
+		}
+		s.lines++
+	}
+}
+
+func (s *scanner) bound(n int, lim *exchange.Limits) error {
+	switch {
+	case s.lines == 0 && n > lim.LineBytes:
+		return errLong
+	case n > lim.HeadBytes, s.lines > lim.HeadFields+1:
+		return errLarge
+	}
+	return nil
+}
+
+// cutLine splits the first line, without its CRLF, from s.
+func cutLine(s string) (line, rest string) {
+	i := strings.IndexByte(s, '\n')
+	return s[:i-1], s[i+1:]
+}
+
+// parseField splits one header line.
+func parseField(line string) (exchange.Field, error) {
+	if line[0] == ' ' || line[0] == '\t' {
+		return exchange.Field{}, errFold
+	}
+	name, value, ok := strings.Cut(line, ":")
+	if !ok || !exchange.ValidToken(name) {
+		return exchange.Field{}, errName
+	}
+	value = strings.Trim(value, " \t")
+	if !exchange.ValidValue(value) {
+		return exchange.Field{}, errValue
+	}
+	return exchange.Field{Name: name, Value: value}, nil
+}
+
+// facts are what the hop-by-hop and framing fields of a head say.
+type facts struct {
+	host          string
+	hosts         int
+	length        int64
+	coding        string
+	codings       int
+	close, keep   bool
+	te, upgrading bool
+	upgrade       string
+	options       []string // names in Connection, beyond the known options
+}
+
+// parseFields reads the header lines of s. Fields that concern this connection only, Host, and fairlead-* go into
+// facts or away; the others are returned in order.
+func parseFields(s string) ([]exchange.Field, facts, error) {
+	f := facts{length: -1}
+	fields := make([]exchange.Field, 0, strings.Count(s, "\n"))
+	for s != "\r\n" {
+		var line string
+		line, s = cutLine(s)
+		field, err := parseField(line)
+		if err != nil {
+			return nil, f, err
+		}
+		keep, err := f.note(field)
+		if err != nil {
+			return nil, f, err
+		}
+		if keep {
+			fields = append(fields, field)
+		}
+	}
+	if len(f.options) > 0 {
+		fields = f.dropOptions(fields)
+	}
+	if f.te {
+		fields = append(fields, exchange.Field{Name: "TE", Value: "trailers"})
+	}
+	return fields, f, nil
+}
+
+// note takes in one field and tells whether it travels on.
+func (f *facts) note(field exchange.Field) (bool, error) {
+	name, value := field.Name, field.Value
+	switch {
+	case strings.EqualFold(name, "host"):
+		f.host, f.hosts = value, f.hosts+1
+	case strings.EqualFold(name, "content-length"):
+		n, ok := exchange.ParseLength(value)
+		if !ok || f.length >= 0 && f.length != n {
+			return false, errLength
+		}
+		first := f.length < 0
+		f.length = n
+		return first, nil
+	case strings.EqualFold(name, "transfer-encoding"):
+		f.coding, f.codings = value, f.codings+1
+	case strings.EqualFold(name, "connection"):
+		f.connection(value)
+	case strings.EqualFold(name, "upgrade"):
+		if f.upgrade != "" {
+			f.upgrade += ", "
+		}
+		f.upgrade += value
+	case strings.EqualFold(name, "te"):
+		f.te = f.te || hasOption(value, "trailers")
+	default:
+		return !exchange.HopByHop(name) && !exchange.Ours(name), nil
+	}
+	return false, nil
+}
+
+func (f *facts) connection(value string) {
+	for o := range strings.SplitSeq(value, ",") {
+		switch o = strings.ToLower(strings.Trim(o, " \t")); o {
+		case "close":
+			f.close = true
+		case "keep-alive":
+			f.keep = true
+		case "upgrade":
+			f.upgrading = true
+		case "", "te", "host", "content-length", "transfer-encoding":
+			// TE has been dealt with; the others are not the client's to take away.
+		default:
+			f.options = append(f.options, o)
+		}
+	}
+}
+
+func (f *facts) dropOptions(fields []exchange.Field) []exchange.Field {
+	kept := fields[:0]
+next:
+	for _, field := range fields {
+		for _, o := range f.options {
+			if strings.EqualFold(field.Name, o) {
+				continue next
+			}
+		}
+		kept = append(kept, field)
+	}
+	return kept
+}
+
+func hasOption(list, option string) bool {
+	for o := range strings.SplitSeq(list, ",") {
+		o, _, _ = strings.Cut(o, ";")
+		if strings.EqualFold(strings.Trim(o, " \t"), option) {
+			return true
+		}
+	}
+	return false
+}
+
+// framing checks the fields that say how long the body is, and tells whether it is chunked.
+func (f *facts) framing(v exchange.Version) (chunked bool, err error) {
+	switch {
+	case f.codings == 0:
+		return false, nil
+	case f.length >= 0:
+		return false, errBoth
+	case v < exchange.HTTP11:
+		return false, errOld
+	case f.codings > 1 || !strings.EqualFold(f.coding, "chunked"):
+		return false, errCoding
+	}
+	return true, nil
+}
+
+// parseVersion reads "HTTP/1.x".
+func parseVersion(s string) (exchange.Version, error) {
+	if len(s) != 8 || s[:5] != "HTTP/" || s[6] != '.' || s[5] < '0' || s[5] > '9' || s[7] < '0' || s[7] > '9' {
+		return 0, errLine
+	}
+	switch {
+	case s[5] != '1':
+		return 0, errVersion
+	case s[7] == '0':
+		return exchange.HTTP10, nil
+	}
+	return exchange.HTTP11, nil
+}

@@ -1,0 +1,282 @@
+package h2
+
+import (
+	"strconv"
+	"strings"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
+)
+
+// malformed is a stream error (RFC 9113 section 8.1.1).
+type malformed string
+
+func (m malformed) Error() string { return string(m) }
+
+// private fields, lower case.
+const (
+	fieldVersion  = "fairlead-version"
+	fieldMethod   = "fairlead-method"
+	fieldService  = "fairlead-service"
+	fieldStatus   = "fairlead-status"
+	fieldProtocol = "fairlead-protocol"
+)
+
+// reading collects a head from decoded fields.
+type reading struct {
+	private, response bool
+	head              exchange.Head
+	seen              [6]bool // pseudo-fields
+	regular           bool
+	host              string
+	hosts             int
+	version, method   string
+	status, protocol  string
+}
+
+const (
+	seenMethod = iota
+	seenScheme
+	seenAuthority
+	seenPath
+	seenProtocol
+	seenStatus
+)
+
+func (r *reading) all(fields []exchange.Field) error {
+	r.head.Length, r.head.Version = -1, exchange.HTTP2
+	r.head.Fields = make([]exchange.Field, 0, len(fields))
+	for i := range fields {
+		var err error
+		if strings.HasPrefix(fields[i].Name, ":") {
+			err = r.pseudo(fields[i].Name, fields[i].Value)
+		} else {
+			r.regular = true
+			err = r.field(fields[i])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reading) pseudo(name, value string) error {
+	h := &r.head
+	which, dst := seenStatus, (*string)(nil)
+	switch name {
+	case ":method":
+		which, dst = seenMethod, &h.Method
+	case ":scheme":
+		which, dst = seenScheme, &h.Scheme
+	case ":authority":
+		which, dst = seenAuthority, &h.Authority
+	case ":path":
+		which, dst = seenPath, &h.Path
+	case ":protocol":
+		which, dst = seenProtocol, &h.Protocol
+	case ":status":
+		n, err := strconv.Atoi(value)
+		if err != nil || len(value) != 3 || n < 100 {
+			return malformed("malformed :status")
+		}
+		h.Status = n
+	default:
+		return malformed("unknown pseudo-field")
+	}
+	if r.regular || r.seen[which] || r.response != (which == seenStatus) {
+		return malformed("misplaced pseudo-field")
+	}
+	r.seen[which] = true
+	if dst != nil {
+		*dst = value
+	}
+	return nil
+}
+
+func (r *reading) field(f exchange.Field) error {
+	if err := validField(f, r.private); err != nil {
+		return err
+	}
+	h := &r.head
+	switch name := f.Name; {
+	case exchange.Ours(name):
+		if r.private {
+			r.ours(f)
+		}
+		return nil
+	case exchange.HopByHop(name):
+		return malformed("connection-specific field")
+	case strings.EqualFold(name, "te"):
+		if !strings.EqualFold(f.Value, "trailers") {
+			return malformed("TE with something but trailers")
+		}
+	case strings.EqualFold(name, "host"):
+		r.host, r.hosts = f.Value, r.hosts+1
+		return nil
+	case strings.EqualFold(name, "content-length"):
+		n, ok := exchange.ParseLength(f.Value)
+		if !ok || h.Length >= 0 && h.Length != n {
+			return malformed("malformed content-length")
+		}
+		if h.Length >= 0 {
+			return nil
+		}
+		h.Length = n
+	}
+	h.Fields = append(h.Fields, f)
+	return nil
+}
+
+func (r *reading) ours(f exchange.Field) {
+	switch strings.ToLower(f.Name) {
+	case fieldVersion:
+		r.version = f.Value
+	case fieldMethod:
+		r.method = f.Value
+	case fieldService:
+		r.head.Service = f.Value
+	case fieldStatus:
+		r.status = f.Value
+	case fieldProtocol:
+		r.protocol = f.Value
+	}
+}
+
+// validField checks name and value (RFC 9113 section 8.2.1).
+func validField(f exchange.Field, private bool) error {
+	if !exchange.ValidToken(f.Name) {
+		return malformed("malformed field name")
+	}
+	if !private {
+		for i := 0; i < len(f.Name); i++ {
+			if f.Name[i] >= 'A' && f.Name[i] <= 'Z' {
+				return malformed("field name in upper case")
+			}
+		}
+	}
+	v := f.Value
+	if !exchange.ValidValue(v) || v != "" && (space(v[0]) || space(v[len(v)-1])) {
+		return malformed("malformed field value")
+	}
+	return nil
+}
+
+func space(c byte) bool { return c == ' ' || c == '\t' }
+
+// readRequest makes a request's head of decoded fields.
+func readRequest(fields []exchange.Field, private bool) (*exchange.Head, error) {
+	r := &reading{private: private}
+	if err := r.all(fields); err != nil {
+		return nil, err
+	}
+	h := &r.head
+	if r.hosts > 1 || r.hosts == 1 && r.seen[seenAuthority] && !strings.EqualFold(r.host, h.Authority) {
+		return nil, malformed("host contradicts :authority")
+	}
+	if !r.seen[seenAuthority] {
+		h.Authority = r.host
+	}
+	if !exchange.ValidToken(h.Method) || !exchange.ValidHost(h.Authority) {
+		return nil, malformed("malformed :method or :authority")
+	}
+	if err := r.form(); err != nil {
+		return nil, err
+	}
+	if private {
+		r.restore()
+	}
+	return h, nil
+}
+
+// form checks which pseudo-fields go together (RFC 9113 section 8.3.1, 8.5; RFC 8441 section 4).
+func (r *reading) form() error {
+	h := &r.head
+	if h.Method == "CONNECT" && !r.seen[seenProtocol] {
+		if r.seen[seenPath] || r.seen[seenScheme] || h.Authority == "" {
+			return malformed("malformed CONNECT")
+		}
+		return nil
+	}
+	if r.seen[seenProtocol] && (h.Method != "CONNECT" || h.Protocol == "" || !exchange.ValidValue(h.Protocol)) {
+		return malformed("misplaced :protocol")
+	}
+	if h.Scheme == "" || !validPath(h) {
+		return malformed("missing or malformed :path or :scheme")
+	}
+	for i := 0; i < len(h.Scheme); i++ {
+		if c := h.Scheme[i] | 0x20; (c < 'a' || c > 'z') && (i == 0 || !strings.ContainsRune("0123456789+-.", rune(h.Scheme[i]))) {
+			return malformed("malformed :scheme")
+		}
+	}
+	return nil
+}
+
+func validPath(h *exchange.Head) bool {
+	if h.Path == "*" {
+		return h.Method == "OPTIONS"
+	}
+	if h.Path == "" || h.Path[0] != '/' {
+		return false
+	}
+	for i := 0; i < len(h.Path); i++ {
+		if h.Path[i] <= ' ' || h.Path[i] == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// restore takes from the private fields what the client spoke.
+func (r *reading) restore() {
+	h := &r.head
+	switch r.version {
+	case "10":
+		h.Version = exchange.HTTP10
+	case "11":
+		h.Version = exchange.HTTP11
+	}
+	if h.Protocol != "" && exchange.ValidToken(r.method) {
+		h.Method = r.method
+	}
+}
+
+// readResponse makes a response's head of decoded fields.
+func readResponse(fields []exchange.Field, private bool) (*exchange.Head, error) {
+	r := &reading{private: private, response: true}
+	if err := r.all(fields); err != nil {
+		return nil, err
+	}
+	h := &r.head
+	if !r.seen[seenStatus] || h.Status == 101 {
+		return nil, malformed("missing or malformed :status")
+	}
+	if private {
+		r.restore()
+		h.Protocol = r.protocol
+		if r.status == "101" && h.Status == 200 {
+			h.Status = 101
+		}
+	}
+	return h, nil
+}
+
+// readTrailers checks trailer fields; those that are ours, or that frame, do not travel on.
+func readTrailers(fields []exchange.Field, private bool) ([]exchange.Field, error) {
+	out := make([]exchange.Field, 0, len(fields))
+	for _, f := range fields {
+		if strings.HasPrefix(f.Name, ":") {
+			return nil, malformed("pseudo-field in trailers")
+		}
+		if err := validField(f, private); err != nil {
+			return nil, err
+		}
+		if exchange.HopByHop(f.Name) {
+			return nil, malformed("connection-specific field in trailers")
+		}
+		if exchange.Ours(f.Name) || strings.EqualFold(f.Name, "content-length") || strings.EqualFold(f.Name, "host") {
+			continue
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}

@@ -1,0 +1,172 @@
+package h2
+
+import (
+	"strconv"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
+)
+
+func (s *Server) stream(x *exchange.Exchange) *stream {
+	st, _ := x.DownState.(*stream)
+	if st == nil || st.gone || s.dead {
+		return nil
+	}
+	return st
+}
+
+// Bound implements exchange.Downstream.
+func (s *Server) Bound(x *exchange.Exchange) {
+	st := s.stream(x)
+	if st == nil {
+		return
+	}
+	b, end, f := st.held, st.heldEnd, st.heldTrailers
+	st.held, st.heldEnd, st.heldTrailers = nil, false, nil
+	switch {
+	case len(f) > 0:
+		if len(b) > 0 {
+			x.RequestData(b, false)
+		}
+		if x.Up != nil {
+			x.RequestTrailers(f)
+		}
+	case len(b) > 0 || end:
+		x.RequestData(b, end)
+	}
+}
+
+// WriteHead implements exchange.Side.
+func (s *Server) WriteHead(x *exchange.Exchange, h *exchange.Head, end bool) {
+	st := s.stream(x)
+	if st == nil || st.responded {
+		return
+	}
+	if h.Status < 200 && h.Status != 101 {
+		if st.interim++; st.interim > s.lim.Interim {
+			s.abandon(st, codeCalm)
+			x.RequestReset(exchange.Reason{Code: exchange.CodeLimit, Detail: "too many interim responses"})
+			s.drained()
+			return
+		}
+		s.writeResponse(st.id, h, false)
+		return
+	}
+	if !s.private && st.extended && h.Status/100 == 2 {
+		// Over HTTP/2 any 2xx accepts; one from an HTTP/1.1 application that did not switch must not.
+		s.Fail(x, 502, 14, "upgrade", "the application did not switch protocols")
+		x.RequestReset(exchange.Reason{Code: exchange.CodeCancel, Detail: "upgrade not taken"})
+		return
+	}
+	st.responded, st.answered = true, end
+	head := *h
+	if h.Status == 101 || st.tunnel && !st.extended && h.Status/100 == 2 {
+		head.Length = -1
+		if !s.private {
+			head.Fields = dropAccept(h.Fields)
+		}
+	}
+	s.writeResponse(st.id, &head, end)
+	if end {
+		st.localEnd = true
+		s.endLocal(st)
+	}
+}
+
+// WriteData implements exchange.Side.
+func (s *Server) WriteData(x *exchange.Exchange, b []byte, end bool) {
+	if st := s.stream(x); st != nil {
+		st.answered = st.answered || end
+		s.send(st, b, end)
+		return
+	}
+	if x.Up != nil {
+		x.Up.Consumed(x, len(b))
+	}
+}
+
+// WriteTrailers implements exchange.Side.
+func (s *Server) WriteTrailers(x *exchange.Exchange, f []exchange.Field) {
+	if st := s.stream(x); st != nil {
+		st.answered = true
+		s.sendTrailers(st, f)
+	}
+}
+
+// Reset implements exchange.Side.
+func (s *Server) Reset(x *exchange.Exchange, why exchange.Reason) {
+	st := s.stream(x)
+	switch {
+	case st == nil:
+	case st.answered && why == exchange.Reason{}:
+		s.unwant(st)
+	default:
+		s.abandon(st, resetCode(why))
+		s.drained()
+	}
+}
+
+// unwant drops the rest of a request that has its whole response, and says so behind the response.
+func (s *Server) unwant(st *stream) {
+	st.unwanted = true
+	n := st.unpaid
+	st.unpaid, st.held = 0, nil
+	s.credit(n)
+	if st.localEnd && !st.gone {
+		s.endLocal(st)
+	}
+}
+
+// Consumed implements exchange.Side.
+func (s *Server) Consumed(x *exchange.Exchange, n int) {
+	st, _ := x.DownState.(*stream)
+	if !s.dead {
+		s.consumed(st, n)
+	}
+}
+
+// Fail implements exchange.Downstream.
+func (s *Server) Fail(x *exchange.Exchange, status int, grpc uint32, reason, text string) {
+	st := s.stream(x)
+	if st == nil || st.responded {
+		return
+	}
+	st.responded, st.answered = true, true
+	h := &exchange.Head{Status: status, Version: exchange.HTTP2, Length: int64(len(text) + 1)}
+	if st.grpc {
+		h.Status, h.Length = 200, -1
+		h.Fields = []exchange.Field{
+			{Name: "content-type", Value: "application/grpc"},
+			{Name: "grpc-status", Value: strconv.FormatUint(uint64(grpc), 10)},
+			{Name: "grpc-message", Value: percent(text)},
+		}
+	} else {
+		h.Fields = []exchange.Field{{Name: "content-type", Value: "text/plain; charset=utf-8"}}
+	}
+	h.Fields = append(h.Fields, exchange.Field{Name: "x-fairlead-error", Value: reason})
+	st.unwanted = !st.remoteEnd
+	n := st.unpaid
+	st.unpaid, st.held = 0, nil
+	s.credit(n)
+	bare := st.grpc || x.Head
+	s.writeResponse(st.id, h, bare)
+	if bare {
+		st.localEnd = true
+		s.endLocal(st)
+		return
+	}
+	s.send(st, append([]byte(text), '\n'), true)
+}
+
+// percent encodes a gRPC status message.
+func percent(s string) string {
+	const digits = "0123456789ABCDEF"
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c >= ' ' && c < 0x7f && c != '%' {
+			b = append(b, c)
+		} else {
+			b = append(b, '%', digits[c>>4], digits[c&15])
+		}
+	}
+	return string(b)
+}

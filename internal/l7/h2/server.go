@@ -1,0 +1,173 @@
+package h2
+
+import (
+	"strings"
+	"time"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
+)
+
+// ServerConfig is what a server needs to know.
+type ServerConfig struct {
+	Limits  exchange.Limits
+	Private bool
+	Ping    time.Duration // of silence before a PING, and to wait for its answer; 0 is never
+	// Request is called with each request: x.Down is the server. The callee gives the head to an upstream and
+	// calls x.Bind, or calls x.Fail, at once or later. The head is valid during the call only; its strings live on.
+	Request func(x *exchange.Exchange, h *exchange.Head, end bool)
+	// OnClosed, if set, is called once, when the connection has ended.
+	OnClosed func(error)
+}
+
+// Server is the downstream end: it reads requests, many at a time, and writes their responses.
+type Server struct {
+	conn
+	cfg   ServerConfig
+	final bool // the last GOAWAY is out
+}
+
+// NewServer makes a server for a connection that a client has opened, and sends its settings.
+func NewServer(t exchange.Transport, cfg ServerConfig) *Server {
+	s := &Server{cfg: cfg}
+	s.init(t, cfg.Limits, (*serverRole)(s), cfg.Private, true)
+	s.start()
+	s.keepAlive(cfg.Ping)
+	return s
+}
+
+// Drain takes no more requests, in two steps (RFC 9113 section 6.8): a GOAWAY that still allows all, and after one
+// round trip, or a second, one that names the last request taken. The connection closes behind the last response.
+func (s *Server) Drain() {
+	if s.dead || s.ping.onDrain != nil || s.final {
+		return
+	}
+	s.writeGoAway(maxWindow, codeNone)
+	s.writeFrame(framePing, 0, 0, pingDrain[:])
+	s.ping.onDrain = s.lastCall
+	s.drainStop = s.t.Loop().After(time.Second, s.lastCall)
+}
+
+func (s *Server) lastCall() {
+	if s.dead || s.final {
+		return
+	}
+	s.ping.onDrain = nil
+	s.final, s.goingAway = true, true
+	s.writeGoAway(s.lastPeer, codeNone)
+	s.drained()
+}
+
+// Closed implements exchange.Protocol.
+func (s *Server) Closed(err error) {
+	s.down(exchange.Reason{Code: exchange.CodeCancel, Detail: "client closed"})
+	if s.cfg.OnClosed != nil {
+		s.cfg.OnClosed(err)
+	}
+}
+
+// serverRole keeps the role's methods out of Server's own.
+type serverRole Server
+
+func (s *serverRole) headers(id uint32, fields []exchange.Field, how block) error {
+	st := s.streams[id]
+	if st != nil {
+		return s.trailers(st, fields, how)
+	}
+	if id <= s.lastPeer {
+		switch {
+		case s.ended.has(id):
+			return fatal(codeClosed, "HEADERS on a closed stream")
+		case s.reset.has(id):
+			return s.flood.control(s.t.Loop().Now(), &s.lim)
+		}
+		return fatal(codeProtocol, "stream number does not grow")
+	}
+	if s.final {
+		return s.flood.control(s.t.Loop().Now(), &s.lim) // crossed our GOAWAY
+	}
+	s.lastPeer = id
+	if len(s.streams) >= int(s.lim.Streams) {
+		return s.refuse(id, codeRefused)
+	}
+	if how.large {
+		return s.tooLarge(id, how.end)
+	}
+	h, err := readRequest(fields, s.private)
+	if err != nil || how.self || len(h.Fields) > s.lim.HeadFields || how.end && h.Length > 0 {
+		return s.refuse(id, codeProtocol)
+	}
+	s.begin(id, h, how.end)
+	return nil
+}
+
+func (s *serverRole) begin(id uint32, h *exchange.Head, end bool) {
+	x := &exchange.Exchange{Down: (*Server)(s), Head: h.Method == "HEAD"}
+	st := s.newStream(id, x)
+	x.DownState = st
+	st.length, st.remoteEnd, st.extended = h.Length, end, h.Protocol != ""
+	st.tunnel = st.extended || h.Method == "CONNECT"
+	x.Tunnel = st.tunnel
+	if st.tunnel {
+		st.length = -1
+	}
+	ct, _ := exchange.Get(h.Fields, "content-type")
+	st.grpc = strings.HasPrefix(ct, "application/grpc")
+	if end {
+		x.RequestEnded()
+	}
+	s.cfg.Request(x, h, end)
+}
+
+// refuse resets a stream that never was an exchange.
+func (s *serverRole) refuse(id uint32, why code) error {
+	s.reset.add(id)
+	s.writeReset(id, why)
+	return s.flood.reset(s.t.Loop().Now(), &s.lim)
+}
+
+func (s *serverRole) tooLarge(id uint32, end bool) error {
+	s.reset.add(id)
+	s.writeResponse(id, &exchange.Head{Status: 431, Version: exchange.HTTP2, Length: 0}, true)
+	if !end {
+		s.writeReset(id, codeNone)
+	}
+	return s.flood.reset(s.t.Loop().Now(), &s.lim)
+}
+
+func (s *serverRole) trailers(st *stream, fields []exchange.Field, how block) error {
+	if st.remoteEnd {
+		return s.streamError(st, codeClosed, "HEADERS behind END_STREAM")
+	}
+	f, err := readTrailers(fields, s.private)
+	if err != nil || !how.end || how.large || how.self || st.tunnel || st.length >= 0 && st.got != st.length {
+		return s.streamError(st, codeProtocol, "malformed trailers")
+	}
+	st.remoteEnd = true
+	switch {
+	case st.unwanted:
+	case st.x.Up == nil || st.held != nil:
+		st.heldEnd, st.heldTrailers = true, f
+	case len(f) == 0:
+		st.x.RequestData(nil, true)
+	default:
+		st.x.RequestTrailers(f)
+	}
+	s.endRemote(st)
+	return nil
+}
+
+func (s *serverRole) data(st *stream, b []byte, end bool) {
+	if st.x.Up == nil || st.held != nil {
+		st.held, st.heldEnd = append(st.held, b...), end
+		return
+	}
+	st.x.RequestData(b, end)
+}
+
+func (s *serverRole) lost(st *stream, why exchange.Reason) { st.x.RequestReset(why) }
+
+func (s *serverRole) payee(st *stream) exchange.Side { return st.x.Up }
+
+func (s *serverRole) freed() { s.drained() }
+
+func (s *serverRole) goAway(uint32) {}

@@ -1,0 +1,276 @@
+package h2
+
+import "fairlead.io/fairlead/internal/l7/exchange"
+
+// stream is one exchange on a connection.
+type stream struct {
+	id uint32
+	x  *exchange.Exchange
+
+	localEnd, remoteEnd, gone bool
+	unwanted                  bool // the rest of what the peer sends is dropped
+	tunnel, extended, grpc    bool
+	responded, answered       bool // a final head has passed; its end has, too
+	interim                   int
+
+	sendWindow         int64
+	recvWindow, refund int64
+	unpaid             int64 // delivered without credit
+	length, got        int64 // of the incoming body; length -1 if not declared
+
+	queue    []byte // to send, from head on
+	head     int
+	ending   bool // the queue is the last of it
+	trailers []exchange.Field
+	listed   bool // in conn.ready
+
+	held         []byte // a server's: request body that has no upstream yet
+	heldEnd      bool
+	heldTrailers []exchange.Field
+	stop         func()
+}
+
+func (c *conn) newStream(id uint32, x *exchange.Exchange) *stream {
+	st := &stream{id: id, x: x, length: -1, sendWindow: c.peerWindow}
+	st.recvWindow = max(int64(c.lim.StreamWindow), defaultWindow) // the peer may not have seen our settings
+	c.streams[id] = st
+	c.served++
+	return st
+}
+
+// send passes body bytes on, as far as the windows and the transport allow; the rest waits in the stream.
+func (c *conn) send(st *stream, b []byte, end bool) {
+	if st.localEnd || st.ending || st.gone {
+		c.pay(st, len(b))
+		return
+	}
+	if st.head == len(st.queue) {
+		n := 0
+		for !st.localEnd && (n < len(b) || end) {
+			k := c.push(st, b[n:], end)
+			if k < 0 {
+				break
+			}
+			n += k
+		}
+		c.pay(st, n)
+		b = b[n:]
+	}
+	if st.localEnd {
+		c.endLocal(st)
+		return
+	}
+	if len(b) > 0 || end {
+		c.enqueue(st, b)
+		st.ending = end
+	}
+}
+
+func (c *conn) enqueue(st *stream, b []byte) {
+	if st.head > 0 && st.head >= len(st.queue)/2 {
+		st.queue = st.queue[:copy(st.queue, st.queue[st.head:])]
+		st.head = 0
+	}
+	st.queue = append(st.queue, b...)
+	c.list(st)
+}
+
+// push writes one frame of b, with END_STREAM if it takes all of b and end is set. It returns how much it took,
+// or -1 if nothing can go out.
+func (c *conn) push(st *stream, b []byte, end bool) int {
+	if c.t.Pending() > exchange.HighWater {
+		return -1
+	}
+	n := int(min(int64(len(b)), maxFrame, max(st.sendWindow, 0), max(c.sendWindow, 0)))
+	if n == 0 && (len(b) > 0 || !end) {
+		return -1
+	}
+	flags := byte(0)
+	if end && n == len(b) {
+		flags, st.localEnd = flagEndStream, true
+	}
+	c.writeFrame(frameData, flags, st.id, b[:n])
+	st.sendWindow -= int64(n)
+	c.sendWindow -= int64(n)
+	return n
+}
+
+// sendTrailers ends a stream with trailers, behind what waits in it.
+func (c *conn) sendTrailers(st *stream, f []exchange.Field) {
+	if len(f) == 0 {
+		c.send(st, nil, true)
+		return
+	}
+	if st.localEnd || st.ending || st.gone {
+		return
+	}
+	if st.head == len(st.queue) {
+		st.localEnd = true
+		c.writeTrailers(st.id, f)
+		c.endLocal(st)
+		return
+	}
+	st.ending, st.trailers = true, append([]exchange.Field(nil), f...)
+}
+
+func (c *conn) list(st *stream) {
+	if !st.listed && !st.gone {
+		st.listed = true
+		c.ready = append(c.ready, st)
+	}
+}
+
+// pump lets the streams that wait take turns, one frame each, until none can go on.
+func (c *conn) pump() {
+	if c.pumping || c.dead {
+		return
+	}
+	c.pumping = true
+	for len(c.ready) > 0 && !c.dead && c.t.Pending() <= exchange.HighWater {
+		st := c.ready[0]
+		c.ready = c.ready[1:]
+		st.listed = false
+		if st.gone {
+			continue
+		}
+		if st.sendWindow <= 0 && st.head < len(st.queue) {
+			continue // listed again by its WINDOW_UPDATE
+		}
+		if c.sendWindow <= 0 && st.head < len(st.queue) {
+			st.listed = true
+			c.ready = append(c.ready, st)
+			if !c.anyEnd() {
+				break
+			}
+			continue
+		}
+		c.turn(st)
+	}
+	c.pumping = false
+}
+
+// anyEnd moves a stream that needs no window to the front, if there is one.
+func (c *conn) anyEnd() bool {
+	for i, st := range c.ready {
+		if st.head == len(st.queue) {
+			c.ready[0], c.ready[i] = st, c.ready[0]
+			return true
+		}
+	}
+	return false
+}
+
+// turn sends one frame of a waiting stream, and its end if that was the last.
+func (c *conn) turn(st *stream) {
+	rest := st.queue[st.head:]
+	n := 0
+	if len(rest) > 0 || st.trailers == nil {
+		if n = c.push(st, rest, st.ending && st.trailers == nil); n < 0 {
+			n = 0
+		}
+	}
+	st.head += n
+	if st.head == len(st.queue) {
+		st.queue, st.head = nil, 0
+		if st.trailers != nil && !st.localEnd {
+			st.localEnd = true
+			c.writeTrailers(st.id, st.trailers)
+		}
+	} else {
+		c.list(st)
+	}
+	c.pay(st, n)
+	if st.localEnd && !st.gone {
+		c.endLocal(st)
+	}
+}
+
+// pay gives the other side credit for n bytes that have gone out, or never will.
+func (c *conn) pay(st *stream, n int) {
+	if n == 0 {
+		return
+	}
+	if side := c.role.payee(st); side != nil {
+		side.Consumed(st.x, n)
+	}
+}
+
+func (c *conn) endLocal(st *stream) {
+	switch {
+	case st.remoteEnd:
+		c.finish(st)
+	case st.unwanted:
+		c.abandon(st, codeNone)
+		c.role.freed()
+	}
+}
+
+func (c *conn) endRemote(st *stream) {
+	st.remoteEnd = true
+	if st.localEnd && !st.gone {
+		c.finish(st)
+	}
+}
+
+// finish forgets a stream that both ends have closed.
+func (c *conn) finish(st *stream) {
+	c.ended.add(st.id)
+	st.close()
+	delete(c.streams, st.id)
+	c.role.freed()
+}
+
+func (st *stream) close() {
+	st.gone = true
+	if st.stop != nil {
+		st.stop()
+		st.stop = nil
+	}
+}
+
+// abandon resets a stream and forgets it.
+func (c *conn) abandon(st *stream, why code) {
+	if st.gone {
+		return
+	}
+	c.writeReset(st.id, why)
+	c.reset.add(st.id)
+	c.remove(st)
+}
+
+// remove forgets a stream that ended early.
+func (c *conn) remove(st *stream) {
+	delete(c.streams, st.id)
+	c.discard(st)
+}
+
+// discard settles the credit of a stream that ended early, in both directions.
+func (c *conn) discard(st *stream) {
+	st.close()
+	waiting := len(st.queue) - st.head
+	st.queue, st.head, st.held, st.trailers = nil, 0, nil, nil
+	n := st.unpaid
+	st.unpaid = 0
+	c.credit(n)
+	c.pay(st, waiting)
+}
+
+// past remembers the latest stream numbers of some kind.
+type past struct {
+	ids  [256]uint32
+	next int
+}
+
+func (p *past) add(id uint32) {
+	p.ids[p.next] = id
+	p.next = (p.next + 1) % len(p.ids)
+}
+
+func (p *past) has(id uint32) bool {
+	for _, v := range p.ids {
+		if v == id {
+			return true
+		}
+	}
+	return false
+}

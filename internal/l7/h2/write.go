@@ -1,0 +1,149 @@
+package h2
+
+import (
+	"strconv"
+	"strings"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
+)
+
+// writeRequest sends a request's head.
+func (c *conn) writeRequest(id uint32, h *exchange.Head, end bool) {
+	e := c.enc
+	e.reset()
+	method, extended := h.Method, h.Protocol != ""
+	if extended {
+		method = "CONNECT"
+	}
+	e.field(":method", method)
+	if method != "CONNECT" || extended {
+		scheme := h.Scheme
+		if scheme == "" {
+			scheme = "http"
+		}
+		e.field(":scheme", scheme)
+		e.field(":path", h.Path)
+	}
+	if h.Authority != "" {
+		e.field(":authority", h.Authority)
+	}
+	if extended {
+		e.field(":protocol", h.Protocol)
+	}
+	if c.private {
+		e.field(fieldVersion, version(h.Version))
+		if extended {
+			e.field(fieldMethod, h.Method)
+		}
+		if h.Service != "" {
+			e.field(fieldService, h.Service)
+		}
+	}
+	c.encodeFields(h.Fields, h.Length)
+	c.writeBlock(id, end)
+}
+
+// writeResponse sends a response's head. 101 has no meaning in HTTP/2: an accepted upgrade is 200.
+func (c *conn) writeResponse(id uint32, h *exchange.Head, end bool) {
+	e := c.enc
+	e.reset()
+	status := h.Status
+	if status == 101 {
+		status = 200
+	}
+	e.field(":status", strconv.Itoa(status))
+	if c.private {
+		e.field(fieldVersion, version(h.Version))
+		if h.Status == 101 {
+			e.field(fieldStatus, "101")
+		}
+		if h.Protocol != "" {
+			e.field(fieldProtocol, h.Protocol)
+		}
+	}
+	c.encodeFields(h.Fields, h.Length)
+	c.writeBlock(id, end)
+}
+
+func (c *conn) writeTrailers(id uint32, f []exchange.Field) {
+	c.enc.reset()
+	c.encodeFields(f, -1)
+	c.writeBlock(id, true)
+}
+
+func version(v exchange.Version) string {
+	switch v {
+	case exchange.HTTP10:
+		return "10"
+	case exchange.HTTP11:
+		return "11"
+	}
+	return "20"
+}
+
+// encodeFields writes the fields that travel. Content-Length is there once, and only if length is not negative.
+func (c *conn) encodeFields(fields []exchange.Field, length int64) {
+	sized := length < 0
+	for i := range fields {
+		name, value := fields[i].Name, fields[i].Value
+		switch {
+		case strings.EqualFold(name, "content-length"):
+			if sized {
+				continue
+			}
+			sized, value = true, strconv.FormatInt(length, 10)
+		case exchange.HopByHop(name), exchange.Ours(name), strings.EqualFold(name, "host"):
+			continue
+		case strings.EqualFold(name, "te"):
+			value = "trailers"
+		}
+		if !c.private {
+			name = strings.ToLower(name)
+		}
+		c.enc.field(name, value)
+	}
+	if !sized {
+		c.enc.field("content-length", strconv.FormatInt(length, 10))
+	}
+}
+
+// writeBlock sends what the encoder holds as HEADERS and, where it does not fit, CONTINUATION.
+func (c *conn) writeBlock(id uint32, end bool) {
+	block := c.enc.buf.Bytes()
+	kind, flags := byte(frameHeaders), byte(0)
+	if end {
+		flags = flagEndStream
+	}
+	for {
+		part := block[:min(len(block), maxFrame)]
+		block = block[len(part):]
+		if len(block) == 0 {
+			flags |= flagEndHeaders
+		}
+		c.writeFrame(kind, flags, id, part)
+		if len(block) == 0 {
+			return
+		}
+		kind, flags = frameContinuation, 0
+	}
+}
+
+func (c *conn) writeFrame(kind, flags byte, id uint32, payload []byte) {
+	c.t.Write(appendFrameHeader(c.scratch[:0], len(payload), kind, flags, id))
+	if len(payload) > 0 {
+		c.t.Write(payload)
+	}
+}
+
+func (c *conn) writeUint32(kind byte, id uint32, v uint32) {
+	b := appendFrameHeader(c.scratch[:0], 4, kind, 0, id)
+	c.t.Write(append(b, byte(v>>24), byte(v>>16), byte(v>>8), byte(v)))
+}
+
+func (c *conn) writeReset(id uint32, why code) { c.writeUint32(frameReset, id, uint32(why)) }
+
+func (c *conn) writeGoAway(last uint32, why code) {
+	b := appendFrameHeader(c.scratch[:0], 8, frameGoAway, 0, 0)
+	b = append(b, byte(last>>24), byte(last>>16), byte(last>>8), byte(last))
+	c.t.Write(append(b, byte(why>>24), byte(why>>16), byte(why>>8), byte(why)))
+}
