@@ -80,7 +80,7 @@ func (f *flow) refuse(cause Cause, err error) {
 	}
 	f.rec.Cause = cause
 	f.rec.Duration = time.Since(f.rec.Began)
-	f.e.rec.ConnClosed(&f.rec)
+	f.e.rec.ConnRefused(&f.rec)
 	if err != nil && cause != CauseCancel && f.e.warned.first(cause.String()+": "+err.Error()) {
 		f.e.log.Warn("connection refused", "pod", f.spec.Name.String(), "direction", f.dir.String(),
 			"peer", f.rec.PeerAddr, "port", f.rec.Port, "cause", cause.String(), "err", err)
