@@ -28,6 +28,7 @@ type Engine struct {
 	work     sync.WaitGroup // goroutines of connections, acceptors and retiring pods
 	pods     map[string]*pod
 	changed  chan struct{}
+	quit     chan struct{}                 // closed when Run is about to end
 	original func(net.Conn) netip.AddrPort // what an accepted connection was dialled to
 
 	mu      sync.Mutex // protects desired
@@ -51,6 +52,7 @@ func New(cfg Config) *Engine {
 		learnt:   learnt{limit: lim.Learnt},
 		pods:     map[string]*pod{},
 		changed:  make(chan struct{}, 1),
+		quit:     make(chan struct{}),
 		original: func(c net.Conn) netip.AddrPort { return addrPort(c.LocalAddr()) },
 	}
 }
@@ -83,6 +85,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		go w.run(loopCtx, ended)
 	}
 	err := e.serve(ctx, ended)
+	close(e.quit)
 	for _, p := range e.pods {
 		p.closeListeners()
 		p.cancel(errStopped)

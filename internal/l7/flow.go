@@ -44,9 +44,10 @@ type flow struct {
 
 	cut atomic.Bool // the other side has spoken: the wait for the client's first bytes is over
 
-	mu    sync.Mutex // protects what follows
-	up    *net.TCPConn
-	ended bool
+	mu     sync.Mutex // protects what follows
+	up     *net.TCPConn
+	ended  bool
+	broken error // why a relay ended early: the first error of either direction
 }
 
 func (f *flow) drain() {} // an opaque connection is left alone until the deadline
@@ -80,7 +81,7 @@ func (f *flow) refuse(cause Cause, err error) {
 	}
 	f.rec.Cause = cause
 	f.rec.Duration = time.Since(f.rec.Began)
-	f.e.rec.ConnClosed(&f.rec)
+	f.e.rec.ConnRefused(&f.rec)
 	if err != nil && cause != CauseCancel && f.e.warned.first(cause.String()+": "+err.Error()) {
 		f.e.log.Warn("connection refused", "pod", f.spec.Name.String(), "direction", f.dir.String(),
 			"peer", f.rec.PeerAddr, "port", f.rec.Port, "cause", cause.String(), "err", err)
@@ -214,7 +215,7 @@ func (f *flow) race(l *link) (Kind, bool, error) {
 	l.s.SetReadDeadline(time.Unix(1, 0))
 	upErr := <-spoke
 	l.s.SetReadDeadline(time.Time{})
-	serverFirst := f.cut.Load()
+	serverFirst := f.cut.Load() && len(l.first) > 0
 	f.cut.Store(false)
 	f.down.SetReadDeadline(time.Time{})
 	if err != nil {

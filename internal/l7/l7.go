@@ -44,6 +44,7 @@ type Config struct {
 type Limits struct {
 	Detect    time.Duration // how long the first bytes are waited for before both sides may speak: 20 ms
 	Handshake time.Duration // a TLS handshake; the key may be behind a slow signer: 10 s
+	Patience  time.Duration // how much longer a client is waited for where clients have spoken HTTP: 1 s
 	Hello     time.Duration // the wait for a mesh peer's ClientHello, and for the rest of one that has begun: 1 s
 	Connect   time.Duration // one attempt to connect: 5 s
 	Resolve   time.Duration // Brain.Outbound: 5 s
@@ -61,6 +62,7 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	fill(&l.Detect, 20*time.Millisecond)
 	fill(&l.Handshake, 10*time.Second)
+	fill(&l.Patience, time.Second)
 	fill(&l.Hello, time.Second)
 	fill(&l.Connect, 5*time.Second)
 	fill(&l.Resolve, 5*time.Second)
@@ -116,7 +118,9 @@ type Brain interface {
 	// DynamicRecordSizingDisabled. ServerTLS must offer both ALPNs.
 	ClientTLS(p *Pod, e *balance.Endpoint, alpn string) (*tls.Config, error)
 	ServerTLS(p *Pod, peer netip.AddrPort) (*tls.Config, error)
-	// Authorize is asked before anything of an inbound connection reaches the app. It never waits.
+	// Authorize is asked before anything of an inbound connection reaches the app. It never waits. It is asked
+	// without TLS as soon as a connection has come: what it refuses then may still turn out to be mutual TLS, and it
+	// is asked again.
 	Authorize(a *Arrival) error
 }
 

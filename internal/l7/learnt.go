@@ -28,8 +28,9 @@ func (l *learnt) get(a netip.AddrPort) lesson {
 	return l.seen[a]
 }
 
+// put remembers a lesson. A server that has once spoken first is never waited for again, whatever a client may say.
 func (l *learnt) put(a netip.AddrPort, x lesson) {
-	if l.get(a) == x {
+	if was := l.get(a); was == x || was == lessonServerFirst {
 		return
 	}
 	l.mu.Lock()

@@ -208,11 +208,7 @@ func TestWrongAccountIsRefused(t *testing.T) {
 	wrong := l.endpoint(l.server, 7000)
 	wrong.Account = mesh.Account{Namespace: "test", Name: "somebody-else"}
 	l.dests[mustAddrPort("10.96.0.1:7000")].Cluster.Set([]balance.Endpoint{wrong})
-	c := dial(t, l.out)
-	io.WriteString(c, "x")
-	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("read: %v, want a reset", err)
-	}
+	wantReset(t, l.out)
 	l.recA.conn(t, "identity", func(r *ConnRecord) bool { return r.Cause == CauseIdentity })
 }
 

@@ -71,12 +71,14 @@ func (f *flow) declaredHTTP(r *errand) {
 func (f *flow) undeclared(r *errand) {
 	switch f.e.learnt.get(f.local) {
 	case lessonHTTP:
-		kind, err := f.sniff(f.e.lim.Idle)
+		// Clients that connect before they have a request cost the server nothing, for a while. Not for ever: what was
+		// learnt may be what another client has made us believe.
+		kind, err := f.sniff(f.e.lim.Patience)
 		switch {
 		case err != nil:
 			f.refuse(CauseCancel, err)
 		case kind == KindUnknown:
-			f.refuse(CauseTimeout, nil)
+			f.opaque(r, nil, true)
 		default:
 			f.settled(r, kind, nil)
 		}

@@ -138,7 +138,7 @@ func (p *pod) retire() {
 		p.e.rec.Event(p.spec.Load(), Outbound, EventDrained)
 	case <-deadline.C:
 		p.e.rec.Event(p.spec.Load(), Outbound, EventDrainDeadline)
-	case <-p.ctx.Done():
+	case <-p.e.quit:
 	}
 	p.cancel(errDrained)
 	for _, w := range p.e.loops {

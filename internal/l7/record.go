@@ -12,8 +12,10 @@ import (
 // Recorder sees what passes. Its methods are called on the loops and must not block; records are valid during the call.
 type Recorder interface {
 	Request(r *RequestRecord)
+	// ConnOpened and ConnClosed come in pairs, with the same labels; ConnRefused alone, for one that got nowhere.
 	ConnOpened(r *ConnRecord)
 	ConnClosed(r *ConnRecord)
+	ConnRefused(r *ConnRecord)
 	Handshake(r *HandshakeRecord)
 	// Event counts what concerns no single connection that got anywhere.
 	Event(p *Pod, d Direction, e Event)
@@ -183,5 +185,6 @@ type nobody struct{}
 func (nobody) Request(*RequestRecord)       {}
 func (nobody) ConnOpened(*ConnRecord)       {}
 func (nobody) ConnClosed(*ConnRecord)       {}
+func (nobody) ConnRefused(*ConnRecord)      {}
 func (nobody) Handshake(*HandshakeRecord)   {}
 func (nobody) Event(*Pod, Direction, Event) {}

@@ -22,19 +22,15 @@ func (f *flow) relay(l *link) {
 		defer l.ep.Drop()
 	}
 	f.e.rec.ConnOpened(&f.rec)
-	back := make(chan error, 1)
+	back := make(chan struct{})
 	f.e.work.Go(func() {
-		n, err := f.pass(f.down, l.s, l.first)
-		f.rec.BytesOut = n
-		back <- err
+		f.rec.BytesOut = f.pass(f.down, l.s, l.first)
+		close(back)
 	})
-	n, err := f.pass(l.s, f.down, f.first)
-	f.rec.BytesIn = n
-	if backErr := <-back; err == nil {
-		err = backErr
-	}
-	f.rec.Cause = causeOf(err)
-	if f.p.ctx.Err() != nil && err != nil {
+	f.rec.BytesIn = f.pass(l.s, f.down, f.first)
+	<-back
+	f.rec.Cause = causeOf(f.broken)
+	if f.p.ctx.Err() != nil && f.broken != nil {
 		f.rec.Cause = CauseDrain
 	}
 	f.down.Close()
@@ -44,16 +40,21 @@ func (f *flow) relay(l *link) {
 }
 
 // pass carries one direction. When it fails, both sides are reset, so that the other direction ends too.
-func (f *flow) pass(dst, src stream, first []byte) (int64, error) {
+func (f *flow) pass(dst, src stream, first []byte) int64 {
 	n, err := f.copy(dst, src, first)
 	if err == nil {
 		err = dst.CloseWrite()
 	}
 	if err != nil {
+		f.mu.Lock()
+		if f.broken == nil { // what the other direction sees of it later is no cause
+			f.broken = err
+		}
+		f.mu.Unlock()
 		reset(below(dst))
 		reset(below(src))
 	}
-	return n, err
+	return n
 }
 
 func (f *flow) copy(dst, src stream, first []byte) (int64, error) {

@@ -2,28 +2,60 @@ package l7
 
 import (
 	"context"
+	"time"
 
 	"fairlead.io/fairlead/internal/l7/loop"
 )
 
-// worker is one loop and what belongs to it.
+// worker is one loop and the HTTP connections on it. But for run, forget and stop it is used on the loop only.
 type worker struct {
-	e *Engine
-	l *loop.Loop
+	e        *Engine
+	l        *loop.Loop
+	groups   map[target]*group
+	sessions map[*httpSession]struct{}
 }
 
-func newWorker(e *Engine, l *loop.Loop) *worker { return &worker{e: e, l: l} }
+func newWorker(e *Engine, l *loop.Loop) *worker {
+	return &worker{e: e, l: l, groups: map[target]*group{}, sessions: map[*httpSession]struct{}{}}
+}
 
-func (w *worker) run(ctx context.Context, ended chan<- error) { ended <- w.l.Run(ctx) }
+func (w *worker) run(ctx context.Context, ended chan<- error) {
+	w.l.Do(w.sweep)
+	ended <- w.l.Run(ctx)
+}
+
+// sweep ends what has been idle for too long, and comes again. One walk now and then is cheaper than a timer that
+// every request would have to move.
+func (w *worker) sweep() {
+	lim := &w.e.lim
+	now := w.l.Now()
+	for s := range w.sessions {
+		if s.active == 0 && now.Sub(s.last) > lim.Idle {
+			s.server.Drain()
+		}
+	}
+	for _, g := range w.groups {
+		g.sweep(now.Add(-lim.PoolIdle))
+	}
+	w.l.After(min(lim.Idle, lim.PoolIdle)/4+time.Millisecond, w.sweep)
+}
 
 // forget closes what a pod has left behind on the loop.
-func (w *worker) forget(*pod) {}
-
-// route is where the requests of a connection go: to a destination, or to the own app.
-type route struct {
-	dst     *Destination
-	in      *arrival
-	private bool // the client is a proxy of the mesh
+func (w *worker) forget(p *pod) {
+	w.l.Do(func() {
+		for t, g := range w.groups {
+			if t.pod == p {
+				g.drain()
+			}
+		}
+	})
 }
 
-func (f *flow) serveHTTP(k Kind, r *route) { f.refuse(CauseInternal, nil) }
+func (w *worker) group(t target) *group {
+	g := w.groups[t]
+	if g == nil {
+		g = &group{w: w, t: t}
+		w.groups[t] = g
+	}
+	return g
+}

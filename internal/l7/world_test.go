@@ -363,6 +363,8 @@ func (l *ledger) ConnClosed(r *ConnRecord) {
 	l.closed = append(l.closed, *r)
 }
 
+func (l *ledger) ConnRefused(r *ConnRecord) { l.ConnClosed(r) }
+
 func (l *ledger) Handshake(r *HandshakeRecord) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,14 +13,17 @@ import (
 )
 
 const (
-	// HighWater is the amount of unsent output from which on Writable is called when it has all gone.
-	HighWater = 16 << 10
+	// mark is the amount of unsent output from which on Writable is called when it has all gone. Below
+	// exchange.HighWater, so that it is called a little too often and never too seldom.
+	mark = 16 << 10
 	// lingerTime bounds how long a closed connection is kept to send what is pending and to read what is on its way.
 	lingerTime = 2 * time.Second
 	// maxLeft bounds what a protocol may leave unused while it is not paused.
 	maxLeft = 1 << 20
-	// keepOut is the largest output buffer kept by an idle connection.
-	keepOut = 16 << 10
+	// bufferSize is what a connection's buffers begin with; those between it and maxBuffer are used again.
+	bufferSize = 4 << 10
+	maxBuffer  = 64 << 10
+	spares     = 256
 )
 
 var (
@@ -48,7 +51,7 @@ type conn struct {
 	eof     bool // the peer has half-closed
 	again   bool // in l.again
 	dirty   bool // in l.dirty
-	high    bool // output was above HighWater, or the kernel did not take all of it
+	high    bool // output was above mark, or the kernel did not take all of it
 	blocked bool // waiting for EPOLLOUT
 	shut    bool // CloseWrite was asked for
 	shutOut bool // ... and has been done
@@ -128,8 +131,11 @@ func (c *conn) Write(b []byte) {
 	if c.closed || c.closing || c.shut {
 		return
 	}
+	if c.out == nil {
+		c.out = c.l.take()
+	}
 	c.out = append(c.out, b...)
-	if len(c.out) >= HighWater {
+	if len(c.out) >= mark {
 		c.high = true
 	}
 	c.touch()
@@ -305,16 +311,30 @@ func (c *conn) deliver(b []byte) {
 	rest := b[n:]
 	switch {
 	case len(rest) == 0:
-		c.in = c.in[:0]
-		if cap(c.in) > keepOut {
-			c.in = nil
-		}
+		c.l.give(c.in)
+		c.in = nil
 	case len(rest) > maxLeft && !c.paused:
 		c.fatal(errLeft)
 	case left:
 		c.in = c.in[:copy(c.in, rest)]
 	default:
-		c.in = append(c.in[:0], rest...)
+		c.in = append(c.l.take(), rest...)
+	}
+}
+
+// take returns an empty buffer. Buffers belong to the loop while they are empty: an idle connection has none.
+func (l *Loop) take() []byte {
+	if n := len(l.spare); n > 0 {
+		b := l.spare[n-1]
+		l.spare = l.spare[:n-1]
+		return b
+	}
+	return make([]byte, 0, bufferSize)
+}
+
+func (l *Loop) give(b []byte) {
+	if cap(b) >= bufferSize && cap(b) <= maxBuffer && len(l.spare) < spares {
+		l.spare = append(l.spare, b[:0])
 	}
 }
 

@@ -27,22 +27,21 @@ func (c *conn) flush() {
 // encrypt moves the output to the wire buffer.
 func (c *conn) encrypt() error {
 	if c.sec == nil {
-		if len(c.wire) == 0 {
-			c.wire, c.out = c.out, c.wire
+		if c.wire == nil {
+			c.wire, c.out = c.out, nil
 			return nil
 		}
 		c.wire = append(c.wire, c.out...)
-		c.out = c.out[:0]
+		c.l.give(c.out)
+		c.out = nil
 		return nil
 	}
 	if len(c.out) > 0 {
 		if _, err := c.sec.Write(c.out); err != nil {
 			return fmt.Errorf("encrypt: %w", err)
 		}
-		c.out = c.out[:0]
-		if cap(c.out) > keepOut {
-			c.out = nil
-		}
+		c.l.give(c.out)
+		c.out = nil
 	}
 	if c.shut && !c.shutOut && !c.sec.said {
 		c.sec.said = true
@@ -70,10 +69,8 @@ func (c *conn) send() bool {
 		}
 		c.sent += n
 	}
-	c.wire, c.sent = c.wire[:0], 0
-	if cap(c.wire) > keepOut {
-		c.wire = nil
-	}
+	c.l.give(c.wire)
+	c.wire, c.sent = nil, 0
 	return true
 }
 

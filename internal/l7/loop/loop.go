@@ -51,6 +51,7 @@ type Loop struct {
 	armed  time.Time // deadline that the netpoller holds
 	buf    []byte    // what was read
 	plain  []byte    // what TLS made of it
+	spare  [][]byte  // empty buffers
 	events [turnEvents]unix.EpollEvent
 	panics atomic.Uint64
 

@@ -120,6 +120,9 @@ func (s *shim) Read(b []byte) (int, error) {
 
 func (s *shim) Write(b []byte) (int, error) {
 	if c := s.loop; c != nil {
+		if c.wire == nil {
+			c.wire = c.l.take()
+		}
 		c.wire = append(c.wire, b...)
 		c.touch()
 		return len(b), nil

@@ -1,0 +1,301 @@
+package l7
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"fairlead.io/fairlead/internal/l7/balance"
+	"fairlead.io/fairlead/internal/l7/exchange"
+)
+
+// Codes of gRPC (google.rpc.Code).
+const (
+	grpcDeadline    = 4
+	grpcExhausted   = 8
+	grpcUnavailable = 14
+)
+
+// request is one request on its way: the exchange's observer, and a tap on both of its sides.
+type request struct {
+	s     *httpSession
+	x     *exchange.Exchange
+	head  exchange.Head // a copy, for the request may have to be sent again
+	tries attempts
+	ep    *balance.Endpoint // outbound only
+	began time.Time         // at ep
+	sends int               // how often it was given to a connection
+	final bool              // the endpoint has been told
+
+	up       *upstream
+	waitsIn  *group
+	patience func() // cancels the end of the wait
+	down     downTap
+	upTap    upTap
+	rec      RequestRecord
+}
+
+func newRequest(s *httpSession, x *exchange.Exchange, h *exchange.Head, end bool) *request {
+	f := s.f
+	r := &request{s: s, x: x, head: *h}
+	r.head.Fields = slices.Clone(h.Fields)
+	r.rec = RequestRecord{Direction: f.dir, Pod: f.spec, Peer: f.rec.Peer, PeerAddr: f.peer, Port: f.local.Port(),
+		Version: h.Version, Security: f.rec.Security, State: s.state, Began: s.w.l.Now(), Head: &r.head}
+	if s.route.dst != nil {
+		r.head.Service = s.route.service
+		r.rec.Service = s.route.dst.Service
+		r.tries = attempts{p: f.p, spec: f.spec, dst: s.route.dst, client: f.peer.Addr()}
+	} else {
+		r.rec.Service = s.serviceOf(h.Service)
+		r.head.Service = ""
+	}
+	ct, _ := exchange.Get(h.Fields, "content-type")
+	r.rec.GRPC = strings.HasPrefix(ct, "application/grpc")
+	r.upTap = upTap{r: r, end: end}
+	if d, ok := x.Down.(exchange.Downstream); ok {
+		r.down = downTap{Downstream: d, r: r}
+		x.Down = &r.down
+	}
+	x.Observer = r
+	return r
+}
+
+// begin finds the request a place to go to, the next one if there has been one.
+func (r *request) begin() {
+	s := r.s
+	t := target{pod: s.f.p, wire: wireH1}
+	if r.head.Version == exchange.HTTP2 {
+		t.wire = wireH2
+	}
+	if s.route.in != nil {
+		t.addr, t.client = s.f.local, s.f.peer.Addr()
+		s.w.group(t).send(r, r.sends > 0)
+		return
+	}
+	ep, err := r.tries.pick()
+	if err != nil {
+		r.fail(CauseNoReady, 503, grpcUnavailable, "no endpoint is ready")
+		return
+	}
+	r.take(ep)
+}
+
+// to sends the request to its endpoint.
+func (r *request) to(fresh bool) {
+	t := target{pod: r.s.f.p, addr: r.ep.Addr, wire: wireH1}
+	switch {
+	case r.rec.Security == SecurityMTLS:
+		t.wire, t.account = wireMesh, r.ep.Account
+	case r.head.Version == exchange.HTTP2:
+		t.wire = wireH2
+	}
+	r.s.w.group(t).send(r, fresh)
+}
+
+// sent is called when a connection has taken the head.
+func (r *request) sent(u *upstream) {
+	r.up = u
+	r.began = r.s.w.l.Now() // to make the connection is not the endpoint's latency
+	r.sends++
+	r.rec.Attempts = r.sends
+	x := r.x
+	r.upTap.replay(x)
+	x.Bind(&r.upTap)
+}
+
+// served ends the wait for a connection.
+func (r *request) served() {
+	r.waitsIn = nil
+	if r.patience != nil {
+		r.patience()
+		r.patience = nil
+	}
+}
+
+func (r *request) impatient() {
+	r.patience = nil
+	r.waitsIn.cancel(r)
+	r.leave(errUpstream)
+	r.fail(CauseTimeout, 504, grpcDeadline, "no connection came free in time")
+}
+
+// ended tells whether the head is all that there is to send.
+func (r *request) ended() bool { return r.upTap.ended() }
+
+// unreachable is called when no connection to the endpoint could be made.
+func (r *request) unreachable(err error) {
+	cause := dialCause(err)
+	if r.ep == nil { // the own app: there is no other
+		r.fail(cause, statusOf(err), codeOf(err), "app cannot be reached")
+		return
+	}
+	r.leave(err)
+	ep, pickErr := r.tries.pick()
+	if pickErr != nil {
+		r.fail(cause, statusOf(err), codeOf(err), "no endpoint can be reached")
+		return
+	}
+	r.take(ep)
+}
+
+// take moves the request to another endpoint.
+func (r *request) take(ep *balance.Endpoint) {
+	r.ep, r.began, r.final = ep, r.s.w.l.Now(), false
+	ep.Start()
+	r.rec.Peer, r.rec.PeerAddr, r.rec.Security = ep.Pod, ep.Addr, securityOf(r.s.f.spec, ep)
+	r.to(false)
+}
+
+// statusOf is the status of a request that reached no upstream.
+func statusOf(err error) int {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return 504
+	}
+	return 502
+}
+
+func codeOf(err error) uint32 {
+	if statusOf(err) == 504 {
+		return grpcDeadline
+	}
+	return grpcUnavailable
+}
+
+// leave tells the endpoint how it went.
+func (r *request) leave(err error) {
+	if r.ep == nil || r.final {
+		return
+	}
+	r.final = true
+	if r.x.Tunnel && err == nil {
+		r.ep.Drop()
+		return
+	}
+	took := r.s.w.l.Now().Sub(r.began)
+	if r.rec.Status != 0 {
+		took = r.rec.Duration // until the response's head
+	}
+	r.ep.Observe(took, err)
+}
+
+// fail answers in our own name.
+func (r *request) fail(cause Cause, status int, grpc uint32, text string) {
+	r.rec.Cause, r.rec.Status, r.rec.GRPCStatus = cause, status, grpc
+	r.x.Fail(status, grpc, cause.String(), text)
+}
+
+// Reject implements exchange.Rejecter: the upstream has failed before a response began.
+func (r *request) Reject(x *exchange.Exchange, why exchange.Reason) bool {
+	if r.up != nil {
+		r.up.done()
+		r.up = nil
+	}
+	safe := why.Unprocessed || why.Code == exchange.CodeConnect || why.Reused && idempotent(&r.head)
+	if safe && r.upTap.whole() && r.sends < r.s.w.e.lim.Attempts {
+		r.s.w.e.rec.Event(r.s.f.spec, r.s.f.dir, EventRetry)
+		// The codec is still at work: go on behind it.
+		r.s.w.l.Post(func() {
+			if x.Done() {
+				return
+			}
+			if r.ep == nil {
+				r.begin()
+				return
+			}
+			r.to(true)
+		})
+		return true
+	}
+	r.leave(errUpstream)
+	status, code := 502, uint32(grpcUnavailable)
+	if why.Code == exchange.CodeTimeout {
+		status, code = 504, grpcDeadline
+	}
+	r.fail(causeOfReason(why), status, code, "upstream failed before it answered")
+	return true
+}
+
+var errUpstream = errors.New("upstream failed")
+
+// idempotent tells whether a request may be sent twice (RFC 9110 section 9.2.2).
+func idempotent(h *exchange.Head) bool {
+	switch h.Method {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return h.Protocol == ""
+	}
+	return false
+}
+
+// ResponseHead implements exchange.Observer.
+func (r *request) ResponseHead(_ *exchange.Exchange, h *exchange.Head) {
+	if h.Status < 200 && h.Status != 101 {
+		return
+	}
+	r.rec.Status = h.Status
+	r.rec.Duration = r.s.w.l.Now().Sub(r.began)
+	r.grpcStatus(h.Fields)
+}
+
+// ResponseTrailers implements exchange.Observer.
+func (r *request) ResponseTrailers(_ *exchange.Exchange, f []exchange.Field) { r.grpcStatus(f) }
+
+func (r *request) grpcStatus(f []exchange.Field) {
+	if !r.rec.GRPC {
+		return
+	}
+	if v, ok := exchange.Get(f, "grpc-status"); ok {
+		if n, err := strconv.ParseUint(v, 10, 8); err == nil {
+			r.rec.GRPCStatus = uint32(n)
+		}
+	}
+}
+
+// Done implements exchange.Observer.
+func (r *request) Done(_ *exchange.Exchange, why exchange.Reason) {
+	if r.waitsIn != nil {
+		r.waitsIn.cancel(r)
+	}
+	if r.up != nil {
+		r.up.done()
+		r.up = nil
+	}
+	var err error
+	if why.Code != exchange.CodeNone && why.Code != exchange.CodeCancel {
+		err = errUpstream
+	}
+	r.leave(err)
+	if r.rec.Cause == CauseNone {
+		r.rec.Cause = causeOfReason(why)
+	}
+	r.rec.Duration = r.s.w.l.Now().Sub(r.rec.Began)
+	r.s.w.e.rec.Request(&r.rec)
+	r.s.active--
+	r.s.last = r.s.w.l.Now()
+	r.s.f.p.requests[r.s.f.dir].Add(-1)
+}
+
+func causeOfReason(why exchange.Reason) Cause {
+	switch why.Code {
+	case exchange.CodeNone:
+		return CauseNone
+	case exchange.CodeCancel:
+		return CauseCancel
+	case exchange.CodeConnect:
+		return CauseConnect
+	case exchange.CodeClosed:
+		return CauseClosed
+	case exchange.CodeProtocol:
+		return CauseProtocol
+	case exchange.CodeTimeout:
+		return CauseTimeout
+	case exchange.CodeLimit:
+		return CauseLimit
+	case exchange.CodeRefused:
+		return CauseRefused
+	}
+	return CauseInternal
+}

@@ -1,0 +1,149 @@
+package l7
+
+import (
+	"crypto/tls"
+	"strconv"
+	"time"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
+	"fairlead.io/fairlead/internal/l7/h1"
+	"fairlead.io/fairlead/internal/l7/h2"
+	"fairlead.io/fairlead/internal/l7/loop"
+	"fairlead.io/fairlead/internal/mesh"
+)
+
+// route is where the requests of a connection go: to a destination, or to the own app.
+type route struct {
+	dst     *Destination
+	in      *arrival
+	private bool   // the client is a proxy of the mesh
+	service string // the destination's name for the receiving proxy
+}
+
+// httpSession is one downstream HTTP connection on its loop.
+type httpSession struct {
+	exchange.Protocol // the codec
+	server            interface{ Drain() }
+	f                 *flow
+	w                 *worker
+	t                 exchange.Transport
+	route             *route
+	state             *tls.ConnectionState
+	last              time.Time // of the last request's end
+	active            int
+	draining, aborted bool
+	ended             bool
+
+	said    string // the service that the last request named, and what it meant
+	service mesh.Name
+}
+
+// serveHTTP hands the connection over to a loop.
+func (f *flow) serveHTTP(k Kind, r *route) {
+	w := f.e.worker()
+	s := &httpSession{f: f, w: w, route: r, state: r.in.peerState()}
+	if r.dst != nil && r.dst.Service.Name != "" {
+		r.service = r.dst.Service.String() + ":" + strconv.Itoa(int(r.dst.Port.Number))
+	}
+	f.rec.Kind = k
+	if r.in != nil {
+		f.rec.Security = r.in.security()
+	}
+	f.p.conns[f.dir].Add(1)
+	f.p.enter(s)
+	start := func(t exchange.Transport) exchange.Protocol { return s.start(t, k) }
+	tune(f.c)
+	var err error
+	if sec, ok := f.down.(*loop.Secure); ok {
+		err = w.l.AttachTLS(sec, start)
+	} else {
+		err = w.l.Attach(f.c, f.first, start)
+	}
+	if err != nil {
+		s.left()
+		f.refuse(CauseInternal, err)
+	}
+}
+
+// start makes the codec. It runs on the loop.
+func (s *httpSession) start(t exchange.Transport, k Kind) exchange.Protocol {
+	s.t, s.last = t, s.w.l.Now()
+	s.w.sessions[s] = struct{}{}
+	lim := s.w.e.lim.HTTP
+	if k == KindHTTP2 {
+		srv := h2.NewServer(t, h2.ServerConfig{Limits: lim, Private: s.route.private, Request: s.request})
+		s.Protocol, s.server = srv, srv
+	} else {
+		srv := h1.NewServer(t, h1.ServerConfig{Limits: lim, Request: s.request})
+		s.Protocol, s.server = srv, srv
+	}
+	s.f.e.rec.ConnOpened(&s.f.rec)
+	if s.aborted {
+		t.Abort()
+	} else if s.draining {
+		s.server.Drain()
+	}
+	return s
+}
+
+// drain lets the requests under way end: GOAWAY, or "Connection: close".
+func (s *httpSession) drain() {
+	s.w.l.Do(func() {
+		s.draining = true
+		if s.server != nil && !s.ended {
+			s.server.Drain()
+		}
+	})
+}
+
+func (s *httpSession) abort() {
+	s.w.l.Do(func() {
+		s.aborted = true
+		if s.t != nil && !s.ended {
+			s.t.Abort()
+		}
+	})
+}
+
+// Closed implements exchange.Protocol.
+func (s *httpSession) Closed(err error) {
+	s.ended = true
+	delete(s.w.sessions, s)
+	s.Protocol.Closed(err)
+	rec := &s.f.rec
+	rec.Duration = time.Since(rec.Began)
+	rec.Cause = causeOf(err)
+	if err != nil && s.f.p.ctx.Err() != nil {
+		rec.Cause = CauseDrain
+	}
+	s.f.e.rec.ConnClosed(rec)
+	s.left()
+}
+
+func (s *httpSession) left() {
+	s.f.p.conns[s.f.dir].Add(-1)
+	s.f.p.leave(s)
+}
+
+// request takes a request that the codec has read.
+func (s *httpSession) request(x *exchange.Exchange, h *exchange.Head, end bool) {
+	f := s.f
+	if f.p.requests[f.dir].Add(1) > f.e.lim.Requests {
+		f.p.requests[f.dir].Add(-1)
+		f.e.rec.Event(f.spec, f.dir, EventRequestLimit)
+		x.Fail(503, grpcExhausted, "request_limit", "too many requests in flight")
+		return
+	}
+	r := newRequest(s, x, h, end)
+	s.active++
+	r.begin()
+}
+
+// serviceOf reads what a mesh peer says about the destination. It is mostly what it said the last time.
+func (s *httpSession) serviceOf(said string) mesh.Name {
+	if said != s.said {
+		s.said = said
+		s.service, _, _ = parseService(said)
+	}
+	return s.service
+}
