@@ -14,7 +14,7 @@ help: ## show the targets
 
 build: ## build the programs and the example into bin/
 	@mkdir -p $(BIN)
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... ./examples/vote/... ./test/demo
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... ./examples/vote/cmd/... ./test/demo
 
 plugins: ## build the reference CNI plugins that the simulated nodes use
 	@mkdir -p $(BIN)/cni

@@ -16,6 +16,7 @@ import (
 // roles are what nodeproxy can be. A role returns when its context ends.
 var roles = map[string]func(ctx context.Context, args []string) error{
 	"keeper":    runKeeper,
+	"proxy":     runProxy,
 	"cleanup":   runCleanup,
 	"preflight": runPreflight,
 }

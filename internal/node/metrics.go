@@ -244,6 +244,11 @@ func (m *metrics) ConnClosed(r *l7.ConnRecord) {
 	m.lifetimes.get(k).Observe(r.Duration.Seconds())
 }
 
+// ConnRefused counts a connection that got nowhere.
+func (m *metrics) ConnRefused(r *l7.ConnRecord) {
+	m.closed.get(closeKey{m.conn(r).pair, r.Cause.String()}).Inc()
+}
+
 // Handshake counts a TLS handshake, and tells of a failure's cause once.
 func (m *metrics) Handshake(r *l7.HandshakeRecord) {
 	result := "ok"

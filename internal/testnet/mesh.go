@@ -118,7 +118,7 @@ func (n *MeshNode) StartKeeper(ctx context.Context) error {
 	}
 	args := []string{"keeper", "--node=" + n.Name, "--controller=" + n.mesh.controllerAddr(), "--trust-domain=" + n.mesh.cfg.TrustDomain,
 		"--roots=" + n.mesh.roots(), "--token-file=" + n.path("token"), "--state=" + n.StateDir(), "--keys=" + n.path("keys"),
-		"--run=" + n.RunDir(), "--bpffs=" + n.BPFFS(), "--instance=" + n.Name, "--cgroup=" + cgroupRoot(), fmt.Sprintf("--proxy-uid=%d", ProxyUID)}
+		"--run=" + n.RunDir(), "--bpffs=" + n.BPFFS(), "--instance=" + n.Name, "--cgroup=" + cgroupRoot(), "--netns-dir=" + n.NetNSDir(), fmt.Sprintf("--proxy-uid=%d", ProxyUID)}
 	for _, a := range n.Addrs {
 		args = append(args, "--node-address="+a.String())
 	}
@@ -133,7 +133,7 @@ func (n *MeshNode) StartKeeper(ctx context.Context) error {
 // StartProxy starts the node's proxy, also after it was ended.
 func (n *MeshNode) StartProxy() error {
 	args := []string{"proxy", "--node=" + n.Name, "--controller=" + n.mesh.controllerAddr(),
-		"--keeper=" + filepath.Join(n.RunDir(), "proxy.sock"), fmt.Sprintf("--admin=:%d", adminPort)}
+		"--keeper=" + filepath.Join(n.RunDir(), "proxy", "proxy.sock"), fmt.Sprintf("--admin=:%d", adminPort)}
 	p, err := n.Node.StartProxy(filepath.Join(n.mesh.cfg.Bin, "nodeproxy"), append(args, n.mesh.cfg.ProxyArgs...)...)
 	if err != nil {
 		return fmt.Errorf("start proxy of %s: %w", n.Name, err)
@@ -188,7 +188,7 @@ func (n *MeshNode) WaitReady(ctx context.Context) error {
 // Cleanup takes back what the product left in the kernel on this node. Keeper and proxy must have ended.
 func (n *MeshNode) Cleanup(ctx context.Context) error {
 	_, err := n.Node.Run(ctx, Command{Path: filepath.Join(n.mesh.cfg.Bin, "nodeproxy"),
-		Args: []string{"cleanup", "--bpffs=" + n.BPFFS(), "--instance=" + n.Name, "--cgroup=" + cgroupRoot()}})
+		Args: []string{"cleanup", "--bpffs=" + n.BPFFS(), "--instance=" + n.Name, "--cgroup=" + cgroupRoot(), "--netns-dir=" + n.NetNSDir()}})
 	return err
 }
 

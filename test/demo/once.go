@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"fairlead.io/fairlead/examples/vote"
 )
 
 // tally is the bot's line, as far as the demo reads it.
@@ -56,15 +58,21 @@ func (s *stage) once(ctx context.Context) (verdict, error) {
 	if v.FailingRoute, err = s.failingRoute(ctx, t); err != nil {
 		return v, err
 	}
-	seen, err := s.capture.Stats()
-	if err != nil {
+	if err := s.stopCapture(); err != nil {
 		return v, fmt.Errorf("capture packets: %w", err)
 	}
-	v.Leaks = seen.Hits
+	seen := s.capture.Stats()
+	if seen.Dropped+seen.Cut > 0 {
+		return v, fmt.Errorf("capture packets: %d dropped, %d cut: nothing is proved", seen.Dropped, seen.Cut)
+	}
+	v.Leaks = seen.Hits[vote.Marker]
+	for _, hit := range seen.First {
+		fmt.Println("plaintext:", hit)
+	}
 	if seen.Flows > 0 {
 		v.MTLSRatio = float64(seen.TLSFlows) / float64(seen.Flows)
 	}
-	fmt.Printf("captured %d packets of %d connections between pods, %d of them TLS 1.3; dropped %d\n", seen.Packets, seen.Flows, seen.TLSFlows, seen.Dropped)
+	fmt.Printf("captured %d packets between pods, at the pods and between the nodes; %d of %d connections were TLS\n", seen.Packets, seen.TLSFlows, seen.Flows)
 	return v, nil
 }
 

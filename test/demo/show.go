@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"fairlead.io/fairlead/examples/vote"
 )
 
 // refresh is how often the summary is drawn anew.
@@ -54,9 +56,9 @@ func (s *stage) header() string {
 		fmt.Fprintf(&b, "The bot has sent %d requests; %d votes for the doughnut failed as they always do, %d requests failed unexpectedly.\n",
 			t.Total, t.Failed["doughnut"], t.Unexpected)
 	}
-	if seen, err := s.capture.Stats(); err == nil {
-		fmt.Fprintf(&b, "On the wire: %d packets between pods, %d of %d connections TLS 1.3, plaintext found %d times.\n", seen.Packets, seen.TLSFlows, seen.Flows, seen.Hits)
-	}
+	seen := s.capture.Stats()
+	fmt.Fprintf(&b, "On the wire: %d packets between pods, %d of %d connections TLS, plaintext found %d times.\n",
+		seen.Packets, seen.TLSFlows, seen.Flows, seen.Hits[vote.Marker])
 	return b.String()
 }
 

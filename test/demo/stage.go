@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -36,12 +37,13 @@ var cast = []struct {
 
 // stage is the lab with all that plays in it.
 type stage struct {
-	o       options
-	lab     *testnet.Lab
-	mesh    *testnet.Mesh
-	pods    []*testnet.Pod
-	bot     lastLine
-	capture *capture.Capture
+	o           options
+	lab         *testnet.Lab
+	mesh        *testnet.Mesh
+	pods        []*testnet.Pod
+	bot         lastLine
+	capture     *capture.Capture
+	stopCapture func() error
 }
 
 // set starts everything, the bot last.
@@ -100,29 +102,43 @@ func (s *stage) services() error {
 	return nil
 }
 
-// watch captures on the link between the nodes and on every pod's interface.
+// watch captures on the link between the nodes and on every pod's interface, what goes from pod to pod.
 func (s *stage) watch() error {
-	var taps []capture.Tap
-	for _, n := range s.lab.Nodes() {
-		taps = append(taps, capture.Tap{Name: n.Name, Interface: "eth0", Do: n.Do})
+	c, err := capture.New(vote.Marker)
+	if err != nil {
+		return err
 	}
-	pods := map[string]bool{}
-	for _, p := range s.pods {
-		taps = append(taps, capture.Tap{Name: p.Name, Interface: "eth0", Do: p.Do})
-		for _, a := range p.Addrs {
-			pods[a.String()] = true
+	pods := map[netip.Addr]bool{}
+	for _, n := range s.lab.Nodes() {
+		if err := c.Attach(n.Name, n.Do, "eth0"); err != nil {
+			return err
 		}
 	}
-	c, err := capture.Start(capture.Config{Taps: taps, Markers: [][]byte{[]byte(vote.Marker)}})
+	for _, p := range s.pods {
+		if err := c.Attach(p.Name, p.Do, "eth0"); err != nil {
+			return err
+		}
+		for _, a := range p.Addrs {
+			pods[a] = true
+		}
+	}
+	c.Only(func(src, dst netip.Addr) bool { return pods[src] && pods[dst] })
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
 	s.capture = c
-	return err
+	s.stopCapture = sync.OnceValue(func() error {
+		stop()
+		return <-done
+	})
+	return nil
 }
 
 // clear ends what plays and takes the product out of the kernel.
 func (s *stage) clear() error {
 	var errs []error
-	if s.capture != nil {
-		errs = append(errs, s.capture.Close())
+	if s.stopCapture != nil {
+		errs = append(errs, s.stopCapture())
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

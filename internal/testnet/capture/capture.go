@@ -33,6 +33,7 @@ const (
 type Capture struct {
 	markers [][]byte
 	taps    []*tap
+	only    func(src, dst netip.Addr) bool
 
 	mu    sync.Mutex // protects stats
 	stats Stats
@@ -46,6 +47,9 @@ type Stats struct {
 	Cut            uint64            // packets larger than one read
 	Hits           map[string]uint64 // by marker
 	First          []Hit
+	// Flows are the connections whose client has sent something, and TLSFlows those of them that began with a TLS
+	// handshake record. A connection counts at every interface that it passes.
+	Flows, TLSFlows uint64
 }
 
 // Hit is a marker that was found.
@@ -61,9 +65,10 @@ func (h Hit) String() string {
 
 // tap is one interface's socket.
 type tap struct {
-	where string
-	fd    int
-	flows flows
+	where    string
+	fd       int
+	flows    flows
+	openings openings
 }
 
 // New makes a capture that looks for the markers. An empty one, or one longer than MaxMarker, is a mistake.
@@ -81,7 +86,7 @@ func New(markers ...string) (*Capture, error) {
 // Attach opens the named interface. inNamespace runs its argument on a thread in the interface's network namespace, such as
 // a pod's or node's Do; where is the place's name in hits. It must come before Run.
 func (c *Capture) Attach(where string, inNamespace func(func() error) error, device string) error {
-	t := &tap{where: where, flows: newFlows(c.longest())}
+	t := &tap{where: where, flows: newFlows(c.longest()), openings: openings{}}
 	err := inNamespace(func() (err error) {
 		t.fd, err = open(device)
 		return err
@@ -92,6 +97,9 @@ func (c *Capture) Attach(where string, inNamespace func(func() error) error, dev
 	c.taps = append(c.taps, t)
 	return nil
 }
+
+// Only restricts the capture to packets between addresses that f accepts. It must come before Run.
+func (c *Capture) Only(f func(src, dst netip.Addr) bool) { c.only = f }
 
 func (c *Capture) longest() int {
 	longest := 1
@@ -208,6 +216,9 @@ func (c *Capture) countDrops(t *tap) error {
 // packet looks at one packet, from its network header on.
 func (c *Capture) packet(t *tap, protocol uint16, b []byte, cut bool) {
 	seg, isTCP := parse(protocol, b)
+	if c.only != nil && (!isTCP || !c.only(seg.src.Addr(), seg.dst.Addr())) {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stats.Packets++
@@ -215,10 +226,19 @@ func (c *Capture) packet(t *tap, protocol uint16, b []byte, cut bool) {
 	if cut {
 		c.stats.Cut++
 	}
+	if isTCP && seg.opens {
+		t.openings.add(seg)
+	}
 	if !isTCP || len(seg.payload) == 0 {
 		return
 	}
 	c.stats.Segments++
+	if began, secure := t.openings.first(seg); began {
+		c.stats.Flows++
+		if secure {
+			c.stats.TLSFlows++
+		}
+	}
 	before, after := t.flows.neighbours(seg)
 	for _, m := range c.markers {
 		n := count(before, seg.payload, after, m)

@@ -11,6 +11,7 @@ import (
 type segment struct {
 	src, dst netip.AddrPort
 	seq      uint32
+	opens    bool // SYN without ACK
 	payload  []byte
 }
 
@@ -78,5 +79,5 @@ func parseTCP(src, dst netip.Addr, b []byte) (segment, bool) {
 		return segment{}, false
 	}
 	return segment{src: netip.AddrPortFrom(src, binary.BigEndian.Uint16(b)), dst: netip.AddrPortFrom(dst, binary.BigEndian.Uint16(b[2:])),
-		seq: binary.BigEndian.Uint32(b[4:]), payload: b[header:]}, true
+		seq: binary.BigEndian.Uint32(b[4:]), opens: b[13]&0x12 == 0x02, payload: b[header:]}, true
 }
