@@ -18,6 +18,10 @@ import (
 var plugins string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "look" {
+		look()
+		return
+	}
 	switch os.Getenv("TESTNET_ROLE") {
 	case "serve":
 		serve(os.Getenv("TESTNET_ARG"))
