@@ -16,7 +16,8 @@ import (
 )
 
 // Handler is what the keeper does about a request. An error that is a *types.Error reaches the runtime as it is; any other
-// becomes one of code 11 (try again later). ctx ends with the plugin's budget: an answer after it is read by nobody.
+// becomes one of code 11 (try again later). ctx ends with the plugin's budget: an error after it is not sent, and the plugin
+// decides as if nobody had been there.
 type Handler interface {
 	CNI(ctx context.Context, r *Request) error
 }
@@ -138,6 +139,9 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	defer cancel()
 	err = s.Handler.CNI(ctx, r)
 	s.Log.Debug("cni request", "command", r.Command, "ns", r.Pod.Namespace, "pod", r.Pod.Name, "took", time.Since(start), "err", err)
+	if err != nil && ctx.Err() != nil {
+		return // too late, or leaving: the plugin decides as without a keeper, so that a pod outside the mesh still starts
+	}
 	s.reply(conn, err)
 }
 

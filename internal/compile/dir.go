@@ -148,13 +148,6 @@ func (d *Dir) current(set []Object, gone []Key) ([]Object, []Key) {
 		}
 		gone = append(gone, k)
 	}
-	// The order of files and lines decides who is first.
-	slices.SortFunc(set, func(a, b Object) int {
-		if c := strings.Compare(a.File, b.File); c != 0 {
-			return c
-		}
-		return a.Line - b.Line
-	})
 	return set, gone
 }
 

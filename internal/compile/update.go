@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -20,13 +21,19 @@ func (w *World) Update(set []Object, gone []Key) {
 	for _, k := range gone {
 		w.remove(k)
 	}
-	set = slices.Clone(set)
-	slices.SortStableFunc(set, func(a, b Object) int { return order[a.Kind] - order[b.Kind] })
-	for _, o := range set {
+	for _, o := range inOrder(slices.Clone(set)) {
 		w.set(o)
 	}
 	w.retry()
 	w.end()
+}
+
+// inOrder sorts by kind, then by file and line: that decides who is first.
+func inOrder(objects []Object) []Object {
+	slices.SortStableFunc(objects, func(a, b Object) int {
+		return cmp.Or(cmp.Compare(order[a.Kind], order[b.Kind]), cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
+	return objects
 }
 
 // set puts an object in force if it can be.
@@ -56,12 +63,16 @@ func problems(o Object, errs []error) []Problem {
 
 // retry looks again at what was refused, as long as that makes something come into force.
 func (w *World) retry() {
+	var partly []Object
 	for k := range w.problems {
 		if o, there := w.objects[k]; there {
 			if _, newer := w.refused[k]; !newer {
-				w.set(o) // served in part: perhaps the rest is free now
+				partly = append(partly, o) // perhaps the rest is free now
 			}
 		}
+	}
+	for _, o := range inOrder(partly) {
+		w.set(o)
 	}
 	for again := true; again; {
 		again = false
@@ -69,16 +80,7 @@ func (w *World) retry() {
 		for _, o := range w.refused {
 			waiting = append(waiting, o)
 		}
-		slices.SortFunc(waiting, func(a, b Object) int {
-			if d := order[a.Kind] - order[b.Kind]; d != 0 {
-				return d
-			}
-			if a.String() < b.String() {
-				return -1
-			}
-			return 1
-		})
-		for _, o := range waiting {
+		for _, o := range inOrder(waiting) {
 			w.set(o)
 			_, still := w.refused[o.Key]
 			again = again || !still

@@ -133,11 +133,13 @@ func route(cfg Config, p *pod) error {
 			}
 			continue
 		}
-		if err := retryIntr(func() error { return netlink.RuleAdd(captureRule(family)) }); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("add rule: %w", err)
-		}
 		if err := retryIntr(func() error { return netlink.RouteReplace(captureRoute(family, src)) }); err != nil {
 			return fmt.Errorf("add route: %w", err)
+		}
+		for _, rule := range captureRules(family) {
+			if err := retryIntr(func() error { return netlink.RuleAdd(rule) }); err != nil && !errors.Is(err, unix.EEXIST) {
+				return fmt.Errorf("add rule: %w", err)
+			}
 		}
 	}
 	return nil
@@ -154,12 +156,17 @@ func firstOf(p *pod, family int) netip.Addr {
 	return netip.Addr{}
 }
 
-func captureRule(family int) *netlink.Rule {
-	rule := netlink.NewRule()
+// captureRules are the rule that leads to lo, and one behind it for a socket that was bound to a device after connect4/6
+// looked at it, which any process may do: it does not see the route to lo, and must not go on to the main table.
+func captureRules(family int) []*netlink.Rule {
 	mask := uint32(redirectFlMarkFL_MARK_MASK)
-	rule.Family, rule.Priority, rule.Table = family, pref, table
-	rule.Mark, rule.Mask, rule.Protocol = uint32(redirectFlMarkFL_MARK_CAPTURE), &mask, protocol
-	return rule
+	toTable, stop := netlink.NewRule(), netlink.NewRule()
+	for i, r := range []*netlink.Rule{toTable, stop} {
+		r.Family, r.Priority, r.Protocol = family, pref+i, protocol
+		r.Mark, r.Mask = uint32(redirectFlMarkFL_MARK_CAPTURE), &mask
+	}
+	toTable.Table, stop.Type = table, unix.RTN_UNREACHABLE
+	return []*netlink.Rule{toTable, stop}
 }
 
 func captureRoute(family int, src netip.Addr) *netlink.Route {
@@ -177,13 +184,15 @@ func captureRoute(family int, src netip.Addr) *netlink.Route {
 	return r
 }
 
-// unroute removes rule and route of a family from the calling thread's namespace, if they are there.
+// unroute removes rules and route of a family from the calling thread's namespace, if they are there.
 func unroute(family int) error {
 	gone := func(err error) bool {
 		return err == nil || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EAFNOSUPPORT)
 	}
-	if err := retryIntr(func() error { return netlink.RuleDel(captureRule(family)) }); !gone(err) {
-		return fmt.Errorf("delete rule: %w", err)
+	for _, rule := range captureRules(family) {
+		if err := retryIntr(func() error { return netlink.RuleDel(rule) }); !gone(err) {
+			return fmt.Errorf("delete rule: %w", err)
+		}
 	}
 	if err := retryIntr(func() error { return netlink.RouteDel(captureRoute(family, netip.Addr{})) }); !gone(err) {
 		return fmt.Errorf("delete route: %w", err)
