@@ -164,8 +164,18 @@ func (w *world) addPod(name string, n int) *testPod {
 			addRoute("eth0", host(gateway4), nil, netip.Addr{}), addRoute("eth0", nil, gateway4.AsSlice(), netip.Addr{}),
 			addRoute("eth0", host(gateway6), nil, netip.Addr{}), addRoute("eth0", &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, gateway6.AsSlice(), netip.Addr{}))
 	}))
+	// a device takes packets only when the kernel has told itself, up to a second later, that its peer is up
+	eventually(w.t, 5*time.Second, "the veth is up", func() bool { return isUp(w.node, veth) && isUp(p.ns, "eth0") })
 	w.pods[name] = p
 	return p
+}
+
+func isUp(ns *NetNS, device string) (up bool) {
+	return ns.Do(func() error {
+		l, err := netlink.LinkByName(device)
+		up = err == nil && l.Attrs().OperState == netlink.OperUp
+		return err
+	}) == nil && up
 }
 
 var gateway4, gateway6 = netip.MustParseAddr("10.99.0.1"), netip.MustParseAddr("fd99:0:0:1::1")
