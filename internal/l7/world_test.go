@@ -29,7 +29,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	// net/http's servers linger for half a second behind a connection that they have cut.
+	linger := goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")
+	goleak.VerifyTestMain(m, linger, goleak.Cleanup(func(code int) {
 		deadline := time.Now().Add(5 * time.Second)
 		for descriptors() > runtimeDescriptors && time.Now().Before(deadline) {
 			time.Sleep(10 * time.Millisecond)
