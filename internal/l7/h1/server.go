@@ -42,6 +42,7 @@ type Server struct {
 	x       *exchange.Exchange
 	version exchange.Version
 	asked   string // the upgrade that was asked for
+	key     string // and a WebSocket's key
 
 	persist, draining, eof      bool
 	started, answered, reqEnded bool // of the response; of the request
@@ -141,6 +142,7 @@ func (s *Server) begin(r *request) {
 	switch {
 	case r.tunnel:
 		s.state = atAsk
+		s.key, _ = exchange.Get(r.head.Fields, "sec-websocket-key")
 	case r.body == none:
 		s.state, s.reqEnded, end = atWait, true, true
 		x.RequestEnded()
