@@ -14,6 +14,8 @@ type ServerConfig struct {
 	Request func(x *exchange.Exchange, h *exchange.Head, end bool)
 	// Refused, if set, is told of each request that could not be parsed.
 	Refused func(status int, detail string)
+	// OnClosed, if set, is called once, when the connection has ended.
+	OnClosed func(error)
 }
 
 // state is where a server is in its input.
@@ -237,6 +239,7 @@ func (s *Server) next() {
 		s.end()
 		return
 	}
+	s.cancelTimer()
 	s.state, s.scan = atHead, scanner{}
 	s.t.Resume()
 }
@@ -329,12 +332,15 @@ func (s *Server) Writable() {
 }
 
 // Closed implements exchange.Protocol.
-func (s *Server) Closed(error) {
+func (s *Server) Closed(err error) {
 	s.cancelTimer()
 	x := s.x
 	s.x, s.state = nil, atEnd
 	if x != nil {
 		x.RequestReset(exchange.Reason{Code: exchange.CodeCancel, Detail: "client closed"})
+	}
+	if s.cfg.OnClosed != nil {
+		s.cfg.OnClosed(err)
 	}
 }
 
