@@ -37,16 +37,67 @@ func ValidValue(s string) bool {
 	return true
 }
 
-// ValidHost tells whether s has only bytes that an authority may have (RFC 3986 section 3.2), user information
-// apart.
+// ValidHost tells whether s is a host with an optional port (RFC 3986 section 3.2), without user information; it may
+// be empty.
 func ValidHost(s string) bool {
+	host, port := s, ""
+	if strings.HasPrefix(s, "[") {
+		i := strings.IndexByte(s, ']')
+		if i < 0 {
+			return false
+		}
+		host, port = s[1:i], s[i+1:]
+		if strings.IndexByte(host, ':') < 0 || !literal(host) {
+			return false
+		}
+	} else {
+		if i := strings.IndexByte(s, ':'); i >= 0 {
+			host, port = s[:i], s[i:]
+		}
+		if !regName(host) {
+			return false
+		}
+	}
+	return port == "" || port[0] == ':' && digits(port[1:])
+}
+
+// regName tells whether s has only bytes that a registered name may have, and whole percent escapes.
+func regName(s string) bool {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
-		if !token[c] && !strings.ContainsRune("()[],;:=", rune(c)) || c == '#' || c == '^' || c == '`' || c == '|' {
+		switch {
+		case c == '%':
+			if i+2 >= len(s) || !hexDigit(s[i+1]) || !hexDigit(s[i+2]) {
+				return false
+			}
+		case strings.IndexByte("()=,;", c) >= 0:
+		case !token[c] || strings.IndexByte("#^`|", c) >= 0:
 			return false
 		}
 	}
 	return true
+}
+
+func literal(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if !token[s[i]] && s[i] != ':' {
+			return false
+		}
+	}
+	return true
+}
+
+func digits(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return len(s) <= 5
+}
+
+func hexDigit(c byte) bool {
+	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f'
 }
 
 // Ours tells whether a field name is one that only proxies of the mesh may send each other.

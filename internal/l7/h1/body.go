@@ -117,8 +117,7 @@ func (d *body) size(b []byte) (int, error) {
 }
 
 func validExtension(s string) bool {
-	t := strings.TrimLeft(s, " \t")
-	return s == "" || t != "" && t[0] == ';' && exchange.ValidValue(s)
+	return s == "" || s[0] == ';' && exchange.ValidValue(s)
 }
 
 // parseTrailers reads the trailer section. Fields that frame, route or belong to the connection do not travel on.

@@ -20,11 +20,11 @@ func (s *scanner) scan(b []byte, lim *exchange.Limits) (int, error) {
 			return 0, s.bound(len(b), lim)
 		}
 		end := s.at + i + 1
-		if i < 1 || b[end-2] != '\r' {
-			return 0, errBare
-		}
 		if err := s.bound(end, lim); err != nil {
 			return 0, err
+		}
+		if i < 1 || b[end-2] != '\r' {
+			return 0, errBare
 		}
 		s.at = end
 		if i == 1 {

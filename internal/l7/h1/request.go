@@ -122,7 +122,7 @@ func h1absolute(h *exchange.Head, target string) error {
 		i = len(rest)
 	}
 	authority, path := rest[:i], rest[i:]
-	if authority == "" || !exchange.ValidHost(authority) {
+	if authority == "" || !exchange.ValidHost(authority) || strings.HasPrefix(path, "#") {
 		return errTarget
 	}
 	switch {

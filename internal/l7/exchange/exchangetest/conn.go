@@ -22,7 +22,7 @@ type Conn struct {
 	high, paused, eof       bool
 	eofSaid, closing, ended bool
 	halfClosing, dirty      bool
-	MaxPending, MaxIn       int
+	MaxPending, MaxIn, Read int
 
 	mu      sync.Mutex // protects what the goroutines share with the loop
 	cond    *sync.Cond
@@ -126,6 +126,7 @@ func (c *Conn) feed(b []byte) {
 		return
 	}
 	c.in = append(c.in, b...)
+	c.Read += len(b)
 	c.MaxIn = max(c.MaxIn, len(c.in))
 	if len(c.in) > 0 && !c.paused {
 		n, err := c.p.Feed(c.in)
