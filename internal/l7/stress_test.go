@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -70,6 +72,63 @@ func TestClientsThatGiveUp(t *testing.T) {
 				t.Error("there was a panic")
 			}
 		})
+	}
+}
+
+// TestNodeDies ends the destination's proxy within a request, a response and an opaque connection: nothing hangs.
+func TestNodeDies(t *testing.T) {
+	w := newWorld(t)
+	client, server := w.pod(1, true), w.pod(2, true)
+	entered := make(chan struct{}, 2)
+	web := w.in(server, 8080, w.httpApp(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/late" {
+			io.WriteString(w, "begun")
+			w.(http.Flusher).Flush()
+		}
+		entered <- struct{}{}
+		<-r.Context().Done()
+	}))
+	tcp := w.in(server, 7000, w.tcpApp(echo))
+	outWeb := w.out(client, w.service("10.96.0.1:80", mesh.HTTP1, w.endpoint(server, 8080)))
+	outTCP := w.out(client, w.service("10.96.0.1:70", mesh.TCP, w.endpoint(server, 7000)))
+	w.node(nil, nil, client.spec([]net.Listener{outWeb, outTCP}, nil))
+	_, stop := w.mortal(nil, nil, server.spec(nil, []net.Listener{web, tcp}))
+
+	conn := dial(t, outTCP)
+	io.WriteString(conn, "x")
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	c := httpClient(t, outWeb, false)
+	early, late := make(chan int, 1), make(chan error, 1)
+	go func() {
+		resp, err := c.Get("http://svc.test/")
+		if err != nil {
+			early <- 0
+			return
+		}
+		resp.Body.Close()
+		early <- resp.StatusCode
+	}()
+	go func() {
+		resp, err := c.Get("http://svc.test/late")
+		if err == nil {
+			_, err = io.ReadAll(resp.Body)
+			resp.Body.Close()
+		}
+		late <- err
+	}()
+	<-entered
+	<-entered
+	stop()
+	if code := <-early; code != 502 {
+		t.Errorf("before the response: %d", code)
+	}
+	if err := <-late; err == nil {
+		t.Error("a cut response looks whole")
+	}
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("opaque: %v, want a reset", err)
 	}
 }
 

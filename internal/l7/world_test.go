@@ -156,6 +156,13 @@ func (p *testPod) spec(out, in []net.Listener) *Pod {
 // node runs an engine for some pods.
 func (w *world) node(rec Recorder, change func(*Config), pods ...*Pod) *Engine {
 	w.t.Helper()
+	e, _ := w.mortal(rec, change, pods...)
+	return e
+}
+
+// mortal is node, and a function that ends it.
+func (w *world) mortal(rec Recorder, change func(*Config), pods ...*Pod) (*Engine, func()) {
+	w.t.Helper()
 	cfg := Config{Loops: 2, Brain: w, Recorder: rec, Log: slog.New(slog.NewTextHandler(testWriter{w.t}, nil))}
 	if change != nil {
 		change(&cfg)
@@ -170,7 +177,7 @@ func (w *world) node(rec Recorder, change func(*Config), pods ...*Pod) *Engine {
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
 	e.Set(pods)
-	w.t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		cancel()
 		select {
 		case err := <-done:
@@ -181,7 +188,8 @@ func (w *world) node(rec Recorder, change func(*Config), pods ...*Pod) *Engine {
 			panic("engine does not end")
 		}
 	})
-	return e
+	w.t.Cleanup(stop)
+	return e, stop
 }
 
 // testWriter logs what the engine says, as long as the test lasts.
