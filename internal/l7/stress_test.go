@@ -100,7 +100,7 @@ func TestNodeDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := httpClient(t, outWeb, false)
-	early, late := make(chan int, 1), make(chan error, 1)
+	early, late, begun := make(chan int, 1), make(chan error, 1), make(chan struct{})
 	go func() {
 		resp, err := c.Get("http://svc.test/")
 		if err != nil {
@@ -112,6 +112,7 @@ func TestNodeDies(t *testing.T) {
 	}()
 	go func() {
 		resp, err := c.Get("http://svc.test/late")
+		close(begun)
 		if err == nil {
 			_, err = io.ReadAll(resp.Body)
 			resp.Body.Close()
@@ -120,6 +121,7 @@ func TestNodeDies(t *testing.T) {
 	}()
 	<-entered
 	<-entered
+	<-begun
 	stop()
 	if code := <-early; code != 502 {
 		t.Errorf("before the response: %d", code)
