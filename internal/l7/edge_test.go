@@ -3,6 +3,7 @@ package l7
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -280,15 +281,22 @@ type panicking struct{ *world }
 
 func (p panicking) Origin(*Pod, netip.AddrPort) Origin { panic("boom") }
 
+func (p panicking) Dial(context.Context, *Pod, netip.AddrPort) (*net.TCPConn, error) { panic("boom") }
+
 func TestPanicEndsOneConnection(t *testing.T) {
 	l := newLine(t, false, mesh.TCP, echo)
 	rec := &ledger{}
 	p := l.pod(3, true)
 	in := l.in(p, 7000, l.tcpApp(echo))
-	l.node(rec, func(c *Config) { c.Brain = panicking{l.world} }, p.spec([]net.Listener{l.world.out(p, l.dests[mustAddrPort("10.96.0.1:7000")])}, []net.Listener{in}))
+	opaque := l.world.out(p, l.dests[mustAddrPort("10.96.0.1:7000")])
+	web := l.world.out(p, l.service("10.96.0.2:80", mesh.HTTP1, l.endpoint(l.server, 7000)))
+	l.node(rec, func(c *Config) { c.Brain = panicking{l.world} }, p.spec([]net.Listener{opaque, web}, []net.Listener{in}))
 	wantReset(t, in)
-	wantReset(t, in)
+	wantReset(t, opaque)
 	rec.event(t, EventPanic, 2)
+	if code, _ := get(t, httpClient(t, web, false)); code != 502 {
+		t.Errorf("HTTP: %d", code)
+	}
 }
 
 // flaky fails to accept a few times, as a process that has run out of descriptors does.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -158,6 +159,18 @@ func (e *Engine) reconcile() {
 // worker picks the loop for a new connection.
 func (e *Engine) worker() *worker {
 	return e.loops[int(e.next.Add(1))%len(e.loops)]
+}
+
+// try runs f on a goroutine that has something to answer even if f panics.
+func (e *Engine) try(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			e.rec.Event(nil, Outbound, EventPanic)
+			e.log.Error("panic in a dial", "panic", r, "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
+	return f()
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

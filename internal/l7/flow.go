@@ -175,29 +175,36 @@ type answer struct {
 
 // dialling is a connect that goes on beside the wait for the client's first bytes.
 type dialling struct {
+	e      *Engine
 	done   chan answer
 	cancel context.CancelFunc
 }
 
 func (f *flow) dial(connect func(context.Context) (*link, error)) *dialling {
 	ctx, cancel := context.WithCancel(f.p.ctx)
-	d := &dialling{done: make(chan answer, 1), cancel: cancel}
+	d := &dialling{e: f.e, done: make(chan answer, 1), cancel: cancel}
 	f.e.work.Go(func() {
-		l, err := connect(ctx)
+		var l *link
+		err := f.e.try(func() (err error) {
+			l, err = connect(ctx)
+			return err
+		})
 		d.done <- answer{l, err}
 	})
 	return d
 }
 
-// drop gives up what was dialled.
+// drop gives up what was dialled, and does not wait for it.
 func (d *dialling) drop() {
 	if d == nil {
 		return
 	}
 	d.cancel()
-	if a := <-d.done; a.l != nil {
-		a.l.drop()
-	}
+	d.e.work.Go(func() {
+		if a := <-d.done; a.l != nil {
+			a.l.drop()
+		}
+	})
 }
 
 func (d *dialling) wait() (*link, error) {

@@ -159,7 +159,7 @@ func (f *flow) opaque(r *errand, d *dialling, undecided bool) {
 			return
 		}
 		if !serverFirst && (kind.http() || kind == KindTLS && r.hello != nil && !r.looked) {
-			f.settled(r, kind, &dialling{done: filled(l), cancel: func() {}})
+			f.settled(r, kind, &dialling{e: f.e, done: filled(l), cancel: func() {}})
 			return
 		}
 		f.rec.Kind = kind

@@ -12,6 +12,7 @@ import (
 var (
 	errStopped = errors.New("engine stopped")
 	errDrained = errors.New("drain deadline passed")
+	errPanic   = errors.New("panic")
 )
 
 // session is a connection that belongs to a pod. Both methods may be called from any goroutine, more than once.

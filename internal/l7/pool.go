@@ -89,7 +89,7 @@ func (g *group) dialMore(r *request) {
 
 // dial runs on a goroutine of its own.
 func (g *group) dial(spec *Pod, ep *balance.Endpoint, in *arrival) {
-	err := g.connect(spec, ep, in)
+	err := g.w.e.try(func() error { return g.connect(spec, ep, in) })
 	if err != nil {
 		g.w.l.Do(func() { g.failed(err) })
 	}

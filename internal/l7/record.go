@@ -17,7 +17,7 @@ type Recorder interface {
 	ConnClosed(r *ConnRecord)
 	ConnRefused(r *ConnRecord)
 	Handshake(r *HandshakeRecord)
-	// Event counts what concerns no single connection that got anywhere.
+	// Event counts what concerns no single connection that got anywhere. The pod is nil for a panic that is no accepted connection's.
 	Event(p *Pod, d Direction, e Event)
 }
 

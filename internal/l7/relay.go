@@ -78,31 +78,46 @@ func (f *flow) copy(dst, src stream, first []byte) (int64, error) {
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
-// copyBuffer is what is left where splice cannot be used: TLS, and idle time limits.
+// copyBuffer is what is left where splice cannot be used: TLS, and idle time limits. A connection that waits holds a
+// small buffer only; one that has much to say borrows a large one.
 func (f *flow) copyBuffer(dst, src stream) (n int64, err error) {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
+	small := make([]byte, 1<<10)
+	var large *[]byte
+	defer func() {
+		if large != nil {
+			buffers.Put(large)
+		}
+	}()
 	idle := f.e.lim.TCPIdle
 	for {
+		buf := small
+		if large != nil {
+			buf = *large
+		}
 		if idle > 0 {
 			src.SetReadDeadline(time.Now().Add(idle))
 		}
-		m, rerr := src.Read(*buf)
+		m, rerr := src.Read(buf)
 		if m > 0 {
 			if idle > 0 {
 				dst.SetWriteDeadline(time.Now().Add(idle))
 			}
-			w, werr := dst.Write((*buf)[:m])
+			w, werr := dst.Write(buf[:m])
 			n += int64(w)
 			if werr != nil {
 				return n, werr
 			}
 		}
-		if rerr == io.EOF {
+		switch {
+		case rerr == io.EOF:
 			return n, nil
-		}
-		if rerr != nil {
+		case rerr != nil:
 			return n, rerr
+		case m == len(small) && large == nil:
+			large = buffers.Get().(*[]byte)
+		case m < len(small) && large != nil:
+			buffers.Put(large)
+			large = nil
 		}
 	}
 }

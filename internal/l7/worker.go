@@ -13,6 +13,7 @@ type worker struct {
 	l        *loop.Loop
 	groups   map[target]*group
 	sessions map[*httpSession]struct{}
+	panics   uint64 // of the loop, as far as they were reported
 }
 
 func newWorker(e *Engine, l *loop.Loop) *worker {
@@ -36,6 +37,9 @@ func (w *worker) sweep() {
 	}
 	for _, g := range w.groups {
 		g.sweep(now.Add(-lim.PoolIdle))
+	}
+	for n := w.l.Panics(); w.panics < n; w.panics++ {
+		w.e.rec.Event(nil, Outbound, EventPanic)
 	}
 	w.l.After(min(lim.Idle, lim.PoolIdle)/4+time.Millisecond, w.sweep)
 }

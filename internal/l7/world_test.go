@@ -2,20 +2,13 @@ package l7
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -29,7 +22,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	// net/http's servers linger for half a second behind a connection that they have cut.
+	linger := goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")
+	goleak.VerifyTestMain(m, linger, goleak.Cleanup(func(code int) {
 		deadline := time.Now().Add(5 * time.Second)
 		for descriptors() > runtimeDescriptors && time.Now().Before(deadline) {
 			time.Sleep(10 * time.Millisecond)
@@ -161,6 +156,13 @@ func (p *testPod) spec(out, in []net.Listener) *Pod {
 // node runs an engine for some pods.
 func (w *world) node(rec Recorder, change func(*Config), pods ...*Pod) *Engine {
 	w.t.Helper()
+	e, _ := w.mortal(rec, change, pods...)
+	return e
+}
+
+// mortal is node, and a function that ends it.
+func (w *world) mortal(rec Recorder, change func(*Config), pods ...*Pod) (*Engine, func()) {
+	w.t.Helper()
 	cfg := Config{Loops: 2, Brain: w, Recorder: rec, Log: slog.New(slog.NewTextHandler(testWriter{w.t}, nil))}
 	if change != nil {
 		change(&cfg)
@@ -175,7 +177,7 @@ func (w *world) node(rec Recorder, change func(*Config), pods ...*Pod) *Engine {
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
 	e.Set(pods)
-	w.t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		cancel()
 		select {
 		case err := <-done:
@@ -186,7 +188,8 @@ func (w *world) node(rec Recorder, change func(*Config), pods ...*Pod) *Engine {
 			panic("engine does not end")
 		}
 	})
-	return e
+	w.t.Cleanup(stop)
+	return e, stop
 }
 
 // testWriter logs what the engine says, as long as the test lasts.
@@ -284,138 +287,6 @@ func (w *world) Authorize(a *Arrival) error {
 		return nil
 	}
 	return auth(a)
-}
-
-// authority is a CA.
-type authority struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	pool *x509.CertPool
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &authority{key: key, pool: x509.NewCertPool()}
-	a.cert, _ = x509.ParseCertificate(der)
-	a.pool.AddCert(a.cert)
-	return a
-}
-
-func (a *authority) issue(t *testing.T, account mesh.Account) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id := &url.URL{Scheme: "spiffe", Host: "test", Path: "/ns/" + account.Namespace + "/sa/" + account.Name}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(2), URIs: []*url.URL{id}, NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
-func (a *authority) verify(s tls.ConnectionState, want *mesh.Account) error {
-	leaf := s.PeerCertificates[0]
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: a.pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-		return err
-	}
-	if want != nil && leaf.URIs[0].Path != "/ns/"+want.Namespace+"/sa/"+want.Name {
-		return fmt.Errorf("%w: %s", ErrIdentity, leaf.URIs[0])
-	}
-	return nil
-}
-
-// ledger keeps what the engine records.
-type ledger struct {
-	mu         sync.Mutex
-	requests   []RequestRecord
-	closed     []ConnRecord
-	handshakes []HandshakeRecord
-	events     map[Event]int
-}
-
-func (l *ledger) Request(r *RequestRecord) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	copied := *r
-	copied.Head = nil // valid during the call only
-	l.requests = append(l.requests, copied)
-}
-
-func (l *ledger) ConnOpened(*ConnRecord) {}
-
-func (l *ledger) ConnClosed(r *ConnRecord) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = append(l.closed, *r)
-}
-
-func (l *ledger) ConnRefused(r *ConnRecord) { l.ConnClosed(r) }
-
-func (l *ledger) Handshake(r *HandshakeRecord) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.handshakes = append(l.handshakes, *r)
-}
-
-func (l *ledger) Event(_ *Pod, _ Direction, e Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.events == nil {
-		l.events = map[Event]int{}
-	}
-	l.events[e]++
-}
-
-// eventually polls until ok, or fails.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in time: %s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
-func (l *ledger) event(t *testing.T, e Event, n int) {
-	t.Helper()
-	eventually(t, fmt.Sprintf("%d of event %v", n, e), func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.events[e] >= n
-	})
-}
-
-// conn waits for a closed connection that matches.
-func (l *ledger) conn(t *testing.T, what string, match func(*ConnRecord) bool) (found ConnRecord) {
-	t.Helper()
-	eventually(t, "closed connection: "+what, func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for i := range l.closed {
-			if match(&l.closed[i]) {
-				found = l.closed[i]
-				return true
-			}
-		}
-		return false
-	})
-	return found
 }
 
 func dial(t *testing.T, ln net.Listener) *net.TCPConn {

@@ -34,6 +34,7 @@ func (s *Server) WriteHead(x *exchange.Exchange, h *exchange.Head, end bool) {
 	case h.Status == 101:
 		b = append(appendField(b, "Connection", "Upgrade"), "Upgrade: "...)
 		b = append(append(b, s.upgrade(h)...), "\r\n"...)
+		b = appendWebSocketAccept(b, s.key, h)
 	case accepted:
 	default:
 		b = s.appendConnection(b, h)

@@ -14,6 +14,8 @@ type ServerConfig struct {
 	Request func(x *exchange.Exchange, h *exchange.Head, end bool)
 	// Refused, if set, is told of each request that could not be parsed.
 	Refused func(status int, detail string)
+	// OnClosed, if set, is called once, when the connection has ended.
+	OnClosed func(error)
 }
 
 // state is where a server is in its input.
@@ -42,6 +44,7 @@ type Server struct {
 	x       *exchange.Exchange
 	version exchange.Version
 	asked   string // the upgrade that was asked for
+	key     string // and a WebSocket's key
 
 	persist, draining, eof      bool
 	started, answered, reqEnded bool // of the response; of the request
@@ -141,6 +144,7 @@ func (s *Server) begin(r *request) {
 	switch {
 	case r.tunnel:
 		s.state = atAsk
+		s.key, _ = exchange.Get(r.head.Fields, "sec-websocket-key")
 	case r.body == none:
 		s.state, s.reqEnded, end = atWait, true, true
 		x.RequestEnded()
@@ -235,6 +239,7 @@ func (s *Server) next() {
 		s.end()
 		return
 	}
+	s.cancelTimer()
 	s.state, s.scan = atHead, scanner{}
 	s.t.Resume()
 }
@@ -327,12 +332,15 @@ func (s *Server) Writable() {
 }
 
 // Closed implements exchange.Protocol.
-func (s *Server) Closed(error) {
+func (s *Server) Closed(err error) {
 	s.cancelTimer()
 	x := s.x
 	s.x, s.state = nil, atEnd
 	if x != nil {
 		x.RequestReset(exchange.Reason{Code: exchange.CodeCancel, Detail: "client closed"})
+	}
+	if s.cfg.OnClosed != nil {
+		s.cfg.OnClosed(err)
 	}
 }
 

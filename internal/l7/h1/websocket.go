@@ -2,6 +2,7 @@ package h1
 
 import (
 	"crypto/rand"
+	"crypto/sha1"
 	"encoding/base64"
 	"strings"
 
@@ -19,4 +20,13 @@ func appendWebSocketKey(b []byte, h *exchange.Head) []byte {
 	var key [16]byte
 	rand.Read(key[:])
 	return appendField(b, "Sec-WebSocket-Key", base64.StdEncoding.EncodeToString(key[:]))
+}
+
+// appendWebSocketAccept answers a key whose handshake went on without it, over public HTTP/2 (RFC 6455 section 4.2.2).
+func appendWebSocketAccept(b []byte, key string, h *exchange.Head) []byte {
+	if _, ok := exchange.Get(h.Fields, "sec-websocket-accept"); ok || key == "" {
+		return b
+	}
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return appendField(b, "Sec-WebSocket-Accept", base64.StdEncoding.EncodeToString(sum[:]))
 }

@@ -15,7 +15,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -33,6 +35,7 @@ var errPanic = errors.New("panic in protocol")
 const (
 	readBuffer = 64 << 10
 	turnEvents = 256
+	maxRounds  = 32
 )
 
 // Loop is an exchange.Loop with its own epoll instance.
@@ -182,6 +185,13 @@ func (l *Loop) turn() error {
 
 // wait parks until there are events or the next timer is due.
 func (l *Loop) wait() (n int, err error) {
+	if l.unsettled() {
+		runtime.Gosched()
+		if n, _ = unix.EpollWait(l.epoll, l.events[:], 0); n < 0 {
+			n = 0
+		}
+		return n, nil
+	}
 	if due := l.timers.next(); !due.Equal(l.armed) {
 		l.armed = due
 		if err := l.file.SetReadDeadline(due); err != nil {
@@ -239,15 +249,19 @@ func (l *Loop) runTimers() {
 	}
 }
 
-// settle ends a turn: what was left over is fed, output goes out, the closed get their last call. Each may cause more.
+func (l *Loop) unsettled() bool { return len(l.again)+len(l.dirty)+len(l.gone) > 0 }
+
+// settle ends a turn: what was left over is fed, output goes out, the closed get their last call. Each may cause more,
+// which after some rounds has to wait for the next turn: nobody may keep the loop to himself.
 func (l *Loop) settle() {
-	for len(l.again)+len(l.dirty)+len(l.gone) > 0 {
-		for i := 0; i < len(l.again); i++ {
+	for round := 0; l.unsettled() && round < maxRounds; round++ {
+		again := len(l.again) // those that come meanwhile are for the next round
+		for i := 0; i < again; i++ {
 			c := l.again[i]
 			c.again = false
 			l.guard(c, c.refeed)
 		}
-		l.again = clearConns(l.again)
+		l.again = slices.Delete(l.again, 0, again)
 		for i := 0; i < len(l.dirty); i++ {
 			c := l.dirty[i]
 			c.dirty = false
@@ -293,7 +307,7 @@ func (l *Loop) shut() {
 		}
 		l.settle()
 		l.posted.Lock()
-		if len(l.posted.queue) == 0 && len(l.conns) == 0 {
+		if len(l.posted.queue) == 0 && len(l.conns) == 0 && !l.unsettled() {
 			l.posted.closed = true
 			l.posted.Unlock()
 			break

@@ -2,6 +2,8 @@ package exchangetest_test
 
 import (
 	"context"
+	"crypto/sha1"
+	"encoding/base64"
 	"net/http/httptrace"
 	"net/textproto"
 )
@@ -13,4 +15,10 @@ func withHints(ctx context.Context, f func(code int, link string)) context.Conte
 			return nil
 		},
 	})
+}
+
+// accept is what a WebSocket server makes of a key (RFC 6455 section 4.2.2).
+func accept(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
 }

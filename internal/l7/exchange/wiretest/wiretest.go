@@ -109,18 +109,23 @@ func (w *Wire) Feed(p exchange.Protocol, in []byte, piece int) {
 		k := min(piece, len(in))
 		w.held = append(w.held, in[:k]...)
 		in = in[k:]
-		for !w.Paused && len(w.held) > 0 {
-			n, err := p.Feed(w.held)
-			if err != nil {
-				w.Abort()
-			}
-			w.held = w.held[n:]
-			if n == 0 || w.Ended || w.Aborted {
-				break
-			}
-		}
-		w.Sched.Turn()
+		w.Again(p)
 	}
+}
+
+// Again feeds p what it has left over, unless it has paused.
+func (w *Wire) Again(p exchange.Protocol) {
+	for !w.Paused && len(w.held) > 0 && !w.Ended && !w.Aborted {
+		n, err := p.Feed(w.held)
+		if err != nil {
+			w.Abort()
+		}
+		w.held = w.held[n:]
+		if n == 0 {
+			break
+		}
+	}
+	w.Sched.Turn()
 }
 
 // End ends what p is fed, and then the connection.
