@@ -16,6 +16,9 @@ import (
 // addMargin is what is left of the plugin's budget when an ADD gives up, so that the answer still arrives.
 const addMargin = 200 * time.Millisecond
 
+// maxPodAddrs is what controller and proxy take of one pod.
+const maxPodAddrs = 16
+
 // CNI does what the runtime asks for.
 func (k *Keeper) CNI(ctx context.Context, q *cni.Request) error {
 	var err error
@@ -83,19 +86,35 @@ func (k *Keeper) remember(q *cni.Request) (*record, error) {
 		return nil, errors.Join(errors.New("the keeper is ending"), ns.Close())
 	}
 	for _, other := range k.records {
-		if other.Cookie == r.Cookie && other.Container == r.Container && other.IfName != r.IfName {
-			r.Addrs = append(slices.Clone(r.Addrs), other.Addrs...) // one more interface of the same pod
-		}
-		if r.samePod(other) {
-			r.inherit(other)
-		}
-		if other.Cookie == r.Cookie || r.samePod(other) {
-			k.drop(other)
-		}
+		k.replace(other, r)
+	}
+	if len(r.Addrs) > maxPodAddrs {
+		return nil, errors.Join(fmt.Errorf("pod with %d addresses, at most %d are kept", len(r.Addrs), maxPodAddrs), ns.Close())
 	}
 	k.records[r.Cookie] = r
 	k.unsaved = true
 	return r, nil
+}
+
+// replace drops a record in whose place the new one comes: of the same namespace, or of the same pod's earlier sandbox.
+// k.mu is held.
+func (k *Keeper) replace(old, r *record) {
+	same := r.samePod(old)
+	if old.Cookie != r.Cookie && !same {
+		return
+	}
+	if same {
+		r.inherit(old)
+	}
+	if same && old.Cookie == r.Cookie { // ADD once more: nothing leaves
+		if old.Container == r.Container && old.IfName != r.IfName {
+			r.join(old.Addrs) // one more interface; the first stands for the sandbox
+			r.IfName = old.IfName
+		}
+		r.captured, r.told = old.captured, old.told && slices.Equal(old.Addrs, r.Addrs)
+		old.captured = false
+	}
+	k.drop(old)
 }
 
 // settle captures the pod or lets it pass; done is false as long as nobody has said which.

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,6 +56,20 @@ func TestAddAndDel(t *testing.T) {
 		t.Errorf("controller was told %v after version %d", got, seen)
 	}
 	if !p.saw("enrolled shop/web shop/web [10.0.0.7] with 2") {
+		t.Errorf("proxy was told %q", p.all())
+	}
+	told := len(p.all())
+	mustAdd(t, k, f.request(cni.Add, "shop", "web"))
+	if len(p.all()) != told {
+		t.Errorf("proxy was told %q: a repeated ADD is no event", p.all())
+	}
+	second := f.request(cni.Add, "shop", "web")
+	second.IfName, second.Addresses = "net1", []netip.Addr{netip.MustParseAddr("10.1.0.7")}
+	mustAdd(t, k, second)
+	if got := f.redirect.captured["uid-web"].Addrs; len(got) != 2 || !p.saw("enrolled shop/web shop/web [10.1.0.7 10.0.0.7] with 2") {
+		t.Errorf("addresses with a second interface: %v; proxy was told %q", got, p.all())
+	}
+	if p.saw("left uid-web 7s") {
 		t.Errorf("proxy was told %q", p.all())
 	}
 	if err := k.CNI(t.Context(), f.request(cni.Check, "shop", "web")); err != nil {

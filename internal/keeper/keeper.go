@@ -162,7 +162,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return k.cfg.Redirect.Run(ctx) })
 	group.Go(func() error { return k.keys.run(ctx) })
-	group.Go(func() error { return k.controller.Run(ctx) })
+	group.Go(func() error { return k.listen(ctx) })
 	group.Go(func() error { return k.follow(ctx) })
 	group.Go(func() error { return k.watchProxy(ctx) })
 	group.Go(func() error { return k.watchPods(ctx) })
@@ -173,6 +173,14 @@ func (k *Keeper) Run(ctx context.Context) error {
 		err = nil
 	}
 	return errors.Join(err, k.close())
+}
+
+// listen runs the stream from the controller as soon as the keeper can show who it is.
+func (k *Keeper) listen(ctx context.Context) error {
+	if !k.keys.await(ctx) {
+		return nil
+	}
+	return k.controller.Run(ctx)
 }
 
 // close lets go of the pods' namespaces.

@@ -36,7 +36,9 @@ type keyring struct {
 	log       *slog.Logger
 	slots     chan struct{} // certificates that are asked for at once
 	wake      chan struct{}
-	signing   *limits // by account
+	signing   *limits       // by account
+	ready     chan struct{} // closed when the keeper has its own certificate
+	readyOnce sync.Once
 
 	mu     sync.Mutex // protects the rest
 	wanted map[control.Subject]bool
@@ -58,6 +60,7 @@ func newKeyring(cfg Config, certified func(socket.Certificate), trust func([]byt
 		slots:   make(chan struct{}, 4),
 		wake:    make(chan struct{}, 1),
 		signing: newLimits(signRate, signBurst),
+		ready:   make(chan struct{}),
 		wanted:  map[control.Subject]bool{ownSubject: true, proxySubject: true},
 		held:    map[control.Subject]*held{},
 	}
@@ -76,6 +79,9 @@ func (k *keyring) load() {
 		h := k.hold(subject)
 		h.current = c
 		h.rotator.Set(c)
+		if subject == ownSubject {
+			k.readyOnce.Do(func() { close(k.ready) })
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		k.log.Warn("keys not taken up", "err", err)
@@ -136,14 +142,28 @@ func (k *keyring) start(ctx context.Context) {
 		if h.stop == nil {
 			var rctx context.Context
 			rctx, h.stop = context.WithCancel(ctx)
-			go h.rotate(rctx) // stopAll and drop wait for it
+			go k.rotate(rctx, subject, h) // stopAll and drop wait for it
 		}
 	}
 }
 
-func (h *held) rotate(ctx context.Context) {
+// rotate keeps the subject's certificate new. All but the keeper's own are asked for with that, and wait for it.
+func (k *keyring) rotate(ctx context.Context, subject control.Subject, h *held) {
 	defer close(h.stopped)
+	if subject != ownSubject && !k.await(ctx) {
+		return
+	}
 	_ = h.rotator.Run(ctx) // it logs what fails, and ends with ctx only
+}
+
+// await returns when the keeper has had a certificate of its own, or false when ctx has ended.
+func (k *keyring) await(ctx context.Context) bool {
+	select {
+	case <-k.ready:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // drop wipes what is not wanted any more.
@@ -204,15 +224,10 @@ func (k *keyring) renew(ctx context.Context, subject control.Subject, h *held) (
 	}
 	k.mu.Lock()
 	h.previous, h.current = h.current, c
-	first := subject == ownSubject && h.previous == nil
-	if first {
-		for _, other := range k.held { // they could not ask without it
-			if other != h {
-				other.rotator.Renew()
-			}
-		}
-	}
 	k.mu.Unlock()
+	if subject == ownSubject {
+		k.readyOnce.Do(func() { close(k.ready) })
+	}
 	if subject != ownSubject {
 		k.certified(certificateOf(subject, c))
 	}
@@ -301,12 +316,12 @@ func (k *keyring) idOf(s control.Subject) (identity.ID, error) {
 // Certificate is the keeper's own.
 func (k *keyring) Certificate() (*tls.Certificate, error) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	h := k.held[ownSubject]
-	k.mu.Unlock()
-	if h == nil {
+	if h == nil || h.current == nil || !time.Now().Before(h.current.Leaf.NotAfter) {
 		return nil, identity.ErrNoCertificate
 	}
-	return h.rotator.Certificate()
+	return h.current, nil
 }
 
 // certificates are those that a proxy is told of.

@@ -184,6 +184,8 @@ func (p *proxyCalls) SaveState(fd int) error {
 	if !p.state.limit.Allow() {
 		return socket.ErrLimited
 	}
+	p.saving.Lock() // one at a time: a state may be large
+	defer p.saving.Unlock()
 	signed, err := socket.ReadSealed(fd)
 	if err != nil {
 		return err
@@ -192,8 +194,6 @@ func (p *proxyCalls) SaveState(fd int) error {
 	if err != nil {
 		return &socket.Violation{Kind: socket.BadState, Err: err}
 	}
-	p.saving.Lock()
-	defer p.saving.Unlock()
 	if at.Before(p.state.at) {
 		return fmt.Errorf("state of %v is older than the one that is kept", at)
 	}

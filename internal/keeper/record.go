@@ -85,6 +85,16 @@ func (r *record) inherit(other *record) {
 	r.Enrolled, r.Account, r.ProbePorts, r.Drain = other.Enrolled, other.Account, other.ProbePorts, other.Drain
 }
 
+// join adds addresses that the record does not have yet.
+func (r *record) join(addrs []netip.Addr) {
+	r.Addrs = slices.Clone(r.Addrs)
+	for _, a := range addrs {
+		if !slices.Contains(r.Addrs, a) {
+			r.Addrs = append(r.Addrs, a)
+		}
+	}
+}
+
 // newRecord is what an ADD says.
 func newRecord(q *cni.Request, ns NetNS) (*record, error) {
 	r := &record{
