@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -411,10 +412,60 @@ func TestSetGoesOnAfterAnError(t *testing.T) {
 	if _, err := r.Listeners("p1"); !errors.Is(err, ErrUnknownPod) {
 		t.Errorf("Listeners of a half enrolled pod: %v", err)
 	}
+	r.step = func(name string) error { return crash } // at once
+	if _, err := r.Set([]Pod{w.pod("p1"), w.pod("p2")}); !errors.Is(err, crash) {
+		t.Fatalf("Set: %v", err)
+	}
 	r.step = nil
 	change := must[Change](t)(r.Set([]Pod{w.pod("p1")}))
+	if diff := cmp.Diff([]string{"p2"}, change.Left); diff != "" {
+		t.Error(diff)
+	}
+	change.Left, change.Leaving = nil, nil
 	if diff := cmp.Diff(Change{Enrolled: []string{"p1"}}, change); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestFailedUpdateKeepsThePod: it is captured as before, so its connections must go on.
+func TestFailedUpdateKeepsThePod(t *testing.T) {
+	w, r, p := captured(t)
+	p1, p3 := w.pods["p1"], w.pods["p3"]
+	crash := errors.New("no")
+	r.step = func(name string) error {
+		if name == "guard" {
+			return crash
+		}
+		return nil
+	}
+	d := w.pod("p1")
+	d.ProbePorts = []uint16{80}
+	for range 2 { // and again
+		if _, err := r.Set([]Pod{d, w.pod("p2")}); !errors.Is(err, crash) {
+			t.Fatalf("Set: %v", err)
+		}
+	}
+	expectCaptured(t, p, Out, p1.ns, netip.AddrPortFrom(p3.v4, w.serve(p3.ns, "tcp", ":0")))
+}
+
+func TestDescriptors(t *testing.T) {
+	w := newWorld(t)
+	count := func() int { return len(must[[]os.DirEntry](t)(os.ReadDir("/proc/self/fd"))) }
+	runtime.GC() // closes what earlier tests forgot
+	runtime.GC()
+	before := count()
+	r := must[*Redirect](t)(Open(w.config()))
+	must[Change](t)(r.Set([]Pod{w.pod("p1"), w.pod("p2")}))
+	held := count()
+	must[Change](t)(r.Set([]Pod{w.pod("p1")}))
+	must[Change](t)(r.Set([]Pod{w.pod("p1"), w.pod("p2")}))
+	check(t, errors.Join(r.Suspend(), r.Resume()))
+	if n := count(); n != held {
+		t.Errorf("%d descriptors, then %d", held, n)
+	}
+	check(t, errors.Join(r.Close(), CleanUp(w.config())))
+	if n := count(); n > before {
+		t.Errorf("%d descriptors before, %d after", before, n)
 	}
 }
 

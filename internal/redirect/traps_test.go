@@ -291,6 +291,36 @@ func askScoped(ns *NetNS, dst netip.AddrPort) (line string, err error) {
 	return line, err
 }
 
+// TestLinkLocalFromOutside: the app passes to link-local addresses, but a neighbour does not come in by one.
+func TestLinkLocalFromOutside(t *testing.T) {
+	w, _, p := captured(t)
+	p1 := w.pods["p1"]
+	var linkLocal netip.Addr
+	check(t, p1.ns.Do(func() error {
+		l, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		addrs, err := netlink.AddrList(l, netlink.FAMILY_V6)
+		for _, a := range addrs {
+			if a.IP.IsLinkLocalUnicast() {
+				linkLocal = netip.AddrFrom16([16]byte(a.IP.To16()))
+			}
+		}
+		return err
+	}))
+	dst := netip.AddrPortFrom(linkLocal, w.serve(p1.ns, "tcp", ":0"))
+	if line, err := askScoped(w.node, netip.AddrPortFrom(linkLocal.WithZone("vp1"), dst.Port())); err == nil && line != "" {
+		t.Errorf("from outside: %q", line)
+	}
+	if len(p.all) != 1 || p.all[0].dir != In {
+		t.Errorf("captured: %v", p.all)
+	}
+	if line, err := askScoped(p1.ns, netip.AddrPortFrom(linkLocal.WithZone("eth0"), dst.Port())); err != nil || line == "" {
+		t.Errorf("to itself: %q, %v", line, err)
+	}
+}
+
 // TestStaleMark: a socket may be connected again after a failure; the capture mark of the first time must not stay.
 func TestStaleMark(t *testing.T) {
 	w, _, _ := captured(t)
