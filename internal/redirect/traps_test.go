@@ -158,7 +158,7 @@ func TestHopPorts(t *testing.T) {
 		t.Errorf("hop in an unknown pod: %v", err)
 	}
 
-	p.hop = false
+	p.own.Store(true)
 	line := must[string](t)(ask(p3.ns, netip.AddrPortFrom(p2.v4, port), nil))
 	if !strings.Contains(line, "peer="+p2.v4.String()) {
 		t.Errorf("without the hop: %s", line)
@@ -259,8 +259,8 @@ func TestPassing(t *testing.T) {
 			t.Errorf("to %v: %v", dst, m)
 		}
 	}
-	if len(p.all) != 0 {
-		t.Errorf("captured: %v", p.all)
+	if all := p.others(); len(all) != 0 {
+		t.Errorf("captured: %v", all)
 	}
 }
 
@@ -313,8 +313,8 @@ func TestLinkLocalFromOutside(t *testing.T) {
 	if line, err := askScoped(w.node, netip.AddrPortFrom(linkLocal.WithZone("vp1"), dst.Port())); err == nil && line != "" {
 		t.Errorf("from outside: %q", line)
 	}
-	if len(p.all) != 1 || p.all[0].dir != In {
-		t.Errorf("captured: %v", p.all)
+	if all := p.others(); len(all) != 1 || all[0].dir != In {
+		t.Errorf("captured: %v", all)
 	}
 	if line, err := askScoped(p1.ns, netip.AddrPortFrom(linkLocal.WithZone("eth0"), dst.Port())); err != nil || line == "" {
 		t.Errorf("to itself: %q, %v", line, err)
