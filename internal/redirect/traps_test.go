@@ -158,7 +158,7 @@ func TestHopPorts(t *testing.T) {
 		t.Errorf("hop in an unknown pod: %v", err)
 	}
 
-	p.hop = false
+	p.own.Store(true)
 	line := must[string](t)(ask(p3.ns, netip.AddrPortFrom(p2.v4, port), nil))
 	if !strings.Contains(line, "peer="+p2.v4.String()) {
 		t.Errorf("without the hop: %s", line)
@@ -259,8 +259,8 @@ func TestPassing(t *testing.T) {
 			t.Errorf("to %v: %v", dst, m)
 		}
 	}
-	if len(p.all) != 0 {
-		t.Errorf("captured: %v", p.all)
+	if all := p.others(); len(all) != 0 {
+		t.Errorf("captured: %v", all)
 	}
 }
 
@@ -289,6 +289,36 @@ func askScoped(ns *NetNS, dst netip.AddrPort) (line string, err error) {
 		return err
 	})
 	return line, err
+}
+
+// TestLinkLocalFromOutside: the app passes to link-local addresses, but a neighbour does not come in by one.
+func TestLinkLocalFromOutside(t *testing.T) {
+	w, _, p := captured(t)
+	p1 := w.pods["p1"]
+	var linkLocal netip.Addr
+	check(t, p1.ns.Do(func() error {
+		l, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		addrs, err := netlink.AddrList(l, netlink.FAMILY_V6)
+		for _, a := range addrs {
+			if a.IP.IsLinkLocalUnicast() {
+				linkLocal = netip.AddrFrom16([16]byte(a.IP.To16()))
+			}
+		}
+		return err
+	}))
+	dst := netip.AddrPortFrom(linkLocal, w.serve(p1.ns, "tcp", ":0"))
+	if line, err := askScoped(w.node, netip.AddrPortFrom(linkLocal.WithZone("vp1"), dst.Port())); err == nil && line != "" {
+		t.Errorf("from outside: %q", line)
+	}
+	if all := p.others(); len(all) != 1 || all[0].dir != In {
+		t.Errorf("captured: %v", all)
+	}
+	if line, err := askScoped(p1.ns, netip.AddrPortFrom(linkLocal.WithZone("eth0"), dst.Port())); err != nil || line == "" {
+		t.Errorf("to itself: %q, %v", line, err)
+	}
 }
 
 // TestStaleMark: a socket may be connected again after a failure; the capture mark of the first time must not stay.
