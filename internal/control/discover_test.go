@@ -89,6 +89,22 @@ func TestSubscriptionsSurviveAReconnect(t *testing.T) {
 	})
 }
 
+func TestNoConnectionOutlivesItsCertificate(t *testing.T) {
+	p := newPlane(t, func(c *control.Config) { c.LeafTTL = time.Second })
+	p.write("web.yaml", serviceYAML("shop", "web", "10.96.0.1"), sliceYAML("shop", "web", "10.1.0.1"))
+	p.serve()
+	proxy := p.proxy("a")
+	proxy.Subscribe(web)
+	eventually(t, "world", func() bool { return proxy.Connected() && proxy.Snapshot().Endpoints(web) != nil })
+	for range 2 {
+		eventually(t, "the connection is ended", func() bool { return !proxy.Connected() })
+		if proxy.Snapshot().Service(web) == nil || proxy.Snapshot().Endpoints(web) == nil {
+			t.Fatal("the world went with the connection")
+		}
+		eventually(t, "connected again", proxy.Connected)
+	}
+}
+
 func TestASlowReceiverGetsTheNewestState(t *testing.T) {
 	p := newPlane(t, nil)
 	p.write("ns.yaml", namespaceYAML("shop", "disabled"))
