@@ -136,3 +136,28 @@ func TestProxiesAreToldAfterTheWarmUpThoughAKeeperIsMissing(t *testing.T) {
 		t.Fatal("in the mesh though nobody captured it")
 	}
 }
+
+func TestARestartOfAKeeperTakesNoPodOutOfTheMesh(t *testing.T) {
+	p := newPlane(t, nil)
+	p.write("ns.yaml", namespaceYAML("shop", "enabled"), accountYAML("shop", "web"))
+	p.write("web.yaml", podYAML("shop", "web", "web", "a", "10.1.0.1"))
+	p.serve()
+	first := control.NewPodsClient(p.keeperTarget("a"), nil)
+	stop := running(t, "first keeper", first.Run)
+	eventually(t, "told", func() bool { return isEnrolled(first, "uid-web") })
+	captured := map[string][]netip.Addr{"uid-web": {netip.MustParseAddr("10.1.0.1")}}
+	first.SetCaptured(first.Assignment().Version, captured)
+	proxy := p.proxy("b")
+	eventually(t, "announced", func() bool { return inMesh(proxy, "uid-web") })
+	stop()
+
+	second := p.keeper("a") // it has nothing to report yet
+	eventually(t, "second keeper told", func() bool { return isEnrolled(second, "uid-web") })
+	p.write("other.yaml", namespaceYAML("other", "disabled"))
+	eventually(t, "its stream is at work", func() bool { _, ok := second.Assignment().Namespaces["other"]; return ok })
+	if pods := p.world.Delta(0, nil2).Pods; len(pods) != 1 || !pods[0].InMesh {
+		t.Fatal("the pod left the mesh with the keeper's process")
+	}
+	second.SetCaptured(second.Assignment().Version, nil)
+	eventually(t, "what is not captured is not in the mesh", func() bool { return !inMesh(proxy, "uid-web") })
+}
