@@ -41,7 +41,9 @@ func (p *proxyCalls) Attached(h socket.Handler) {
 	errs = append(errs, k.apply())
 	if err := errors.Join(errs...); err != nil {
 		k.cfg.Log.Error("proxy not told everything", "err", err)
+		return
 	}
+	h.Synced()
 }
 
 // Detached starts the wait for the next proxy when the last one has gone.

@@ -29,6 +29,7 @@ type Engine struct {
 	work     sync.WaitGroup // goroutines of connections, acceptors and retiring pods
 	pods     map[string]*pod
 	changed  chan struct{}
+	doubted  chan struct{}
 	quit     chan struct{}                 // closed when Run is about to end
 	original func(net.Conn) netip.AddrPort // what an accepted connection was dialled to
 
@@ -53,6 +54,7 @@ func New(cfg Config) *Engine {
 		learnt:   learnt{limit: lim.Learnt},
 		pods:     map[string]*pod{},
 		changed:  make(chan struct{}, 1),
+		doubted:  make(chan struct{}, 1),
 		quit:     make(chan struct{}),
 		original: func(c net.Conn) netip.AddrPort { return addrPort(c.LocalAddr()) },
 	}
@@ -65,6 +67,15 @@ func (e *Engine) Set(pods []*Pod) {
 	e.mu.Unlock()
 	select {
 	case e.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Reauthorize asks the Brain again about every inbound connection that lives, because what it decides by has changed.
+// It returns at once.
+func (e *Engine) Reauthorize() {
+	select {
+	case e.doubted <- struct{}{}:
 	default:
 	}
 }
@@ -109,6 +120,10 @@ func (e *Engine) serve(ctx context.Context, ended chan error) error {
 			return fmt.Errorf("loop: %w", err)
 		case <-e.changed:
 			e.reconcile()
+		case <-e.doubted:
+			for _, p := range e.pods {
+				p.reauthorize()
+			}
 		}
 	}
 }

@@ -132,7 +132,7 @@ func (b *brain) ClientTLS(p *l7.Pod, e *balance.Endpoint, alpn string) (*tls.Con
 }
 
 // ServerTLS shows the pod's own account. A peer whose address is in the table must be who the table says; one whose
-// address is not there yet passes provisionally (see provisional).
+// address is not there yet passes provisionally (see Authorize).
 func (b *brain) ServerTLS(p *l7.Pod, peer netip.AddrPort) (*tls.Config, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), signTimeout)
 	defer cancel()
@@ -165,5 +165,15 @@ func (b *brain) checkPeer(addr netip.Addr, q identity.Peer) error {
 	return nil
 }
 
-// Authorize allows whatever its handshake allowed. Policies come here.
-func (b *brain) Authorize(a *l7.Arrival) error { return nil }
+// Authorize holds a connection's certificate against the table as it is now: an address that was not in it at the
+// handshake may be another's. Policies come here.
+func (b *brain) Authorize(a *l7.Arrival) error {
+	if a.TLS == nil {
+		return nil
+	}
+	peer, err := identity.PeerOf(*a.TLS)
+	if err != nil {
+		return err
+	}
+	return b.checkPeer(a.Peer.Addr(), peer)
+}
