@@ -98,8 +98,11 @@ func (k *Keeper) suspendIfAway() time.Duration {
 		return left
 	}
 	k.suspended = true
+	err := k.owner.act(k.cfg.Redirect.Suspend)
+	if errors.Is(err, errSuperseded) {
+		return time.Hour // the listeners are the later keeper's
+	}
 	k.counters.add("suspensions", 1)
-	err := k.cfg.Redirect.Suspend()
 	k.cfg.Log.Warn("no proxy: new connections of captured pods are refused", "away", k.cfg.Away, "err", err)
 	return time.Hour
 }
