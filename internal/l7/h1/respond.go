@@ -126,9 +126,6 @@ func (s *Server) openTunnel(end bool) {
 	if end {
 		s.WriteData(s.x, nil, true)
 	}
-	if s.eof && s.x != nil {
-		s.endRequest()
-	}
 	s.t.Resume()
 }
 
@@ -219,8 +216,6 @@ func (s *Server) Reset(x *exchange.Exchange, why exchange.Reason) {
 			status = 503
 		case exchange.CodeRefused:
 			status = 403
-		case exchange.CodeInternal:
-			status = 500
 		}
 		s.Fail(x, status, 0, "upstream", why.Detail)
 	}

@@ -290,13 +290,17 @@ func (s *Server) EOF() {
 	case atEnd:
 		s.cancelTimer()
 		s.t.Close()
-	case atBody:
+	case atBody, atWait, atAsk:
+		// A client that half-closes before its response is there has given up: close() looks no different, and
+		// the application must learn of that.
 		x := s.x
 		s.x, s.state = nil, atEnd
-		x.RequestReset(exchange.Reason{Code: exchange.CodeCancel, Detail: "client closed within a request"})
-		s.t.Abort()
-	case atWait:
-		s.persist = false // a half-closed client still gets its response
+		x.RequestReset(exchange.Reason{Code: exchange.CodeCancel, Detail: "client closed"})
+		if s.answered {
+			s.t.Close() // the response may still be on its way
+		} else {
+			s.t.Abort()
+		}
 	case atTunnel:
 		s.endRequest()
 	}
