@@ -206,9 +206,10 @@ func TestReuseport(t *testing.T) {
 		defer group[i].Close()
 		addr = group[i].Addr().String()
 	}
-	f := must[*os.File](t)(group[0].(*net.TCPListener).File())
-	defer f.Close()
-	check(t, r.objects.maps.FlListeners.Put(slotKey(p1.ns.Cookie(), redirectFlSlotFL_SLOT_OUT4), uint64(f.Fd())))
+	raw := must[syscall.RawConn](t)(group[0].(*net.TCPListener).SyscallConn())
+	check(t, raw.Control(func(fd uintptr) {
+		check(t, r.objects.maps.FlListeners.Put(slotKey(p1.ns.Cookie(), redirectFlSlotFL_SLOT_OUT4), uint64(fd)))
+	}))
 	for range 20 {
 		c := must[net.Conn](t)(dial(p1.ns, netip.AddrPortFrom(p3.v4, 80), nil))
 		c.Close()
