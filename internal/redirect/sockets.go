@@ -173,11 +173,6 @@ func listenSocket(d Direction, family int) (int, error) {
 		err = os.NewSyscallError("bind", unix.Bind(fd, addr))
 	}
 	if err == nil {
-		// What is accepted inherits it and has the dialled port: without it an app could not bind that port as long as
-		// such a connection is open. After bind, so that the listener's own port is nobody else's.
-		err = setOptions(fd, []option{{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1}})
-	}
-	if err == nil {
 		err = os.NewSyscallError("listen", unix.Listen(fd, backlog))
 	}
 	if err != nil {
