@@ -59,6 +59,11 @@ static __always_inline int is_unspecified(const struct fl_addr *a)
 	return !a->w[3] && !a->w[0] && !a->w[1] && (!a->w[2] || a->w[2] == V4MAPPED);
 }
 
+static __always_inline int is_same(const struct fl_addr *a, const struct fl_addr *b)
+{
+	return a->w[0] == b->w[0] && a->w[1] == b->w[1] && a->w[2] == b->w[2] && a->w[3] == b->w[3];
+}
+
 static __always_inline int is_own(__u64 cookie, const struct fl_addr *a)
 {
 	struct fl_addr_key key = { .cookie = cookie, .addr = *a };
@@ -269,7 +274,8 @@ int fl_sk_lookup(struct bpf_sk_lookup *ctx)
 			return let(FL_SYN_LO_LOCAL); /* the app to itself, or the proxy to the app */
 		return give(ctx, FL_SLOT_OUT4 + v6, FL_SYN_OUT);
 	}
-	if (!is_own(fl_cookie, &t.dst))
+	/* a neighbour on the same link gets no further by a link-local address; the pod itself has it as source too */
+	if (!is_own(fl_cookie, &t.dst) && (!is_link_local(&t.dst) || is_same(&t.src, &t.dst)))
 		return let(FL_SYN_FOREIGN);
 	/* over lo to an address of the pod the kernel names the device that has the address, not lo */
 	if (is_own(fl_cookie, &t.src))

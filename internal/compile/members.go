@@ -247,11 +247,18 @@ func (w *World) Live(node string, a mesh.Account) bool {
 	return false
 }
 
-// SetCaptured says what a node has captured, having seen the enrolments of a version.
+// SetCaptured says what a node has captured, having seen the enrolments of a version. A report older than the
+// last is of a keeper that has just started, and is about to report again: it takes nothing out of the mesh.
 func (w *World) SetCaptured(node string, seen uint64, captured map[string][]netip.Addr) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if seen > w.version {
+		seen = 0 // of another life of the controller, when the clock was ahead
+	}
 	old := w.captured[node]
+	if old != nil && seen < old.seen {
+		return
+	}
 	if old != nil && old.seen == seen && maps.EqualFunc(old.pods, captured, slices.Equal[[]netip.Addr]) {
 		return
 	}
@@ -260,6 +267,11 @@ func (w *World) SetCaptured(node string, seen uint64, captured map[string][]neti
 	}
 	w.captured[node] = &report{seen: seen, pods: maps.Clone(captured)}
 	for _, m := range maps.Clone(w.byNode[node]) {
+		if _, has := captured[m.f.uid]; has && old == nil && seen > 0 && m.since == 0 {
+			// Captured in an earlier life of the controller, and not to be any more: it leaves in order, like others.
+			// That it is outside was told to every proxy from the start of this life on.
+			m.since, m.left = min(seen, w.start), w.start
+		}
 		w.settle(m)
 	}
 	w.end()

@@ -89,10 +89,10 @@ func (w *World) Changed() <-chan struct{} {
 	return w.changed
 }
 
-// begin and end bracket a batch. All changes of a batch bear the version after the current one. The caller holds
-// the mutex.
+// next is the version that all changes of the batch at hand bear. The caller holds the mutex.
 func (w *World) next() uint64 { return w.version + 1 }
 
+// end ends a batch: if it has changed something, that is the new version. The caller holds the mutex.
 func (w *World) end() {
 	if !w.dirty {
 		return

@@ -10,7 +10,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"fairlead.io/fairlead/internal/compile"
 	"fairlead.io/fairlead/internal/control"
 	"fairlead.io/fairlead/internal/control/controlpb"
 	"fairlead.io/fairlead/internal/identity"
@@ -85,19 +89,40 @@ func TestSubscriptionsSurviveAReconnect(t *testing.T) {
 	})
 }
 
+func TestNoConnectionOutlivesItsCertificate(t *testing.T) {
+	p := newPlane(t, func(c *control.Config) { c.LeafTTL = time.Second })
+	p.write("web.yaml", serviceYAML("shop", "web", "10.96.0.1"), sliceYAML("shop", "web", "10.1.0.1"))
+	p.serve()
+	proxy := p.proxy("a")
+	proxy.Subscribe(web)
+	eventually(t, "world", func() bool { return proxy.Connected() && proxy.Snapshot().Endpoints(web) != nil })
+	for range 2 {
+		eventually(t, "the connection is ended", func() bool { return !proxy.Connected() })
+		if proxy.Snapshot().Service(web) == nil || proxy.Snapshot().Endpoints(web) == nil {
+			t.Fatal("the world went with the connection")
+		}
+		eventually(t, "connected again", proxy.Connected)
+	}
+}
+
 func TestASlowReceiverGetsTheNewestState(t *testing.T) {
 	p := newPlane(t, nil)
 	p.write("ns.yaml", namespaceYAML("shop", "disabled"))
 	p.serve()
 	slow := p.muteProxy("a")
 	slow.await(t, func(bool) bool { return true })
-	const changes, pods = 100, 400
+	const changes, pods = 100, 200
+	var gone []compile.Key
 	for i := range changes {
-		var docs []string
+		var set []compile.Object
 		for n := range pods {
-			docs = append(docs, podYAML("shop", fmt.Sprintf("p%d-%d", n, i), "default", "a", fmt.Sprintf("10.2.%d.%d", n/250, n%250+1)))
+			set = append(set, podObject(fmt.Sprintf("p%d-%d", n, i), fmt.Sprintf("10.2.%d.%d", n/250, n%250+1)))
 		}
-		p.write("pods.yaml", docs...)
+		p.world.Update(set, gone)
+		gone = nil
+		for _, o := range set {
+			gone = append(gone, o.Key)
+		}
 	}
 	messages := 0
 	s := &mesh.Snapshot{}
@@ -111,6 +136,17 @@ func TestASlowReceiverGetsTheNewestState(t *testing.T) {
 	}
 	if messages >= changes/2 {
 		t.Errorf("%d messages for %d changes: they were queued", messages, changes)
+	}
+}
+
+func podObject(name, addr string) compile.Object {
+	return compile.Object{
+		Key: compile.Key{Kind: compile.Pod, Namespace: "shop", Name: name},
+		Value: &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("uid-" + name)},
+			Spec:       corev1.PodSpec{NodeName: "a"},
+			Status:     corev1.PodStatus{PodIP: addr},
+		},
 	}
 }
 

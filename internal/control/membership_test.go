@@ -136,3 +136,52 @@ func TestProxiesAreToldAfterTheWarmUpThoughAKeeperIsMissing(t *testing.T) {
 		t.Fatal("in the mesh though nobody captured it")
 	}
 }
+
+func TestARestartOfAKeeperTakesNoPodOutOfTheMesh(t *testing.T) {
+	p := newPlane(t, nil)
+	p.write("ns.yaml", namespaceYAML("shop", "enabled"), accountYAML("shop", "web"))
+	p.write("web.yaml", podYAML("shop", "web", "web", "a", "10.1.0.1"))
+	p.serve()
+	first := control.NewPodsClient(p.keeperTarget("a"), nil)
+	stop := running(t, "first keeper", first.Run)
+	eventually(t, "told", func() bool { return isEnrolled(first, "uid-web") })
+	captured := map[string][]netip.Addr{"uid-web": {netip.MustParseAddr("10.1.0.1")}}
+	first.SetCaptured(first.Assignment().Version, captured)
+	proxy := p.proxy("b")
+	eventually(t, "announced", func() bool { return inMesh(proxy, "uid-web") })
+	stop()
+
+	second := p.keeper("a") // it has nothing to report yet
+	eventually(t, "second keeper told", func() bool { return isEnrolled(second, "uid-web") })
+	p.write("other.yaml", namespaceYAML("other", "disabled"))
+	eventually(t, "its stream is at work", func() bool { _, ok := second.Assignment().Namespaces["other"]; return ok })
+	if pods := p.world.Delta(0, nil2).Pods; len(pods) != 1 || !pods[0].InMesh {
+		t.Fatal("the pod left the mesh with the keeper's process")
+	}
+	second.SetCaptured(second.Assignment().Version, nil)
+	eventually(t, "what is not captured is not in the mesh", func() bool { return !inMesh(proxy, "uid-web") })
+}
+
+func TestAPodThatLeftWhileTheControllerWasAwayLeavesInOrder(t *testing.T) {
+	p := newPlane(t, nil)
+	p.write("ns.yaml", namespaceYAML("shop", "enabled"), accountYAML("shop", "web"))
+	p.write("web.yaml", podYAML("shop", "web", "web", "a", "10.1.0.1"))
+	stop := p.serve()
+	before := p.world.Version()
+	stop()
+	p.write("ns.yaml", namespaceYAML("shop", "disabled"), accountYAML("shop", "web"))
+	p.restart()
+	mute := p.muteProxy("c") // told, and silent
+	mute.await(t, func(outside bool) bool { return outside })
+
+	keeper := control.NewPodsClient(p.keeperTarget("a"), nil)
+	captured := map[string][]netip.Addr{"uid-web": {netip.MustParseAddr("10.1.0.1")}}
+	keeper.SetCaptured(before, captured)
+	running(t, "keeper", keeper.Run)
+	eventually(t, "keeper is told", keeper.Connected)
+	if !isEnrolled(keeper, "uid-web") {
+		t.Fatal("released before all proxies knew")
+	}
+	mute.ackAll(t)
+	eventually(t, "released", func() bool { return !isEnrolled(keeper, "uid-web") })
+}

@@ -34,7 +34,6 @@ type PodsClient struct {
 		sync.Mutex
 		seen     uint64
 		captured map[string][]netip.Addr
-		set      bool
 		kick     chan struct{} // holds one
 	}
 }
@@ -59,7 +58,7 @@ func (c *PodsClient) Connected() bool { return c.up.Load() }
 // none was). It is sent at once, and again at each reconnect.
 func (c *PodsClient) SetCaptured(seen uint64, captured map[string][]netip.Addr) {
 	c.report.Lock()
-	c.report.seen, c.report.captured, c.report.set = seen, maps.Clone(captured), true
+	c.report.seen, c.report.captured = seen, maps.Clone(captured)
 	c.report.Unlock()
 	poke(c.report.kick)
 }

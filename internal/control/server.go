@@ -108,7 +108,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: keepAlive, Timeout: keepAliveTimeout,
 			// No connection outlives the certificate that it was made with.
-			MaxConnectionAge: min(s.cfg.LeafTTL/3, time.Hour), MaxConnectionAgeGrace: keepAliveTimeout,
+			MaxConnectionAge: min(s.cfg.LeafTTL/3, time.Hour), MaxConnectionAgeGrace: min(s.cfg.LeafTTL/3, keepAliveTimeout),
 		}))
 	controlpb.RegisterControllerServer(g, s)
 
@@ -129,13 +129,13 @@ func (s *Server) serve(g *grpc.Server, l net.Listener) error {
 
 // warmUp holds the proxies' streams back until every node that has pods to enrol has reported.
 func (s *Server) warmUp(ctx context.Context) error {
-	defer close(s.warm)
 	deadline := time.NewTimer(s.cfg.WarmUp)
 	defer deadline.Stop()
 	for {
 		changed := s.cfg.World.Changed()
 		unheard := s.cfg.World.Unheard()
 		if len(unheard) == 0 {
+			close(s.warm)
 			return nil
 		}
 		select {
@@ -144,6 +144,7 @@ func (s *Server) warmUp(ctx context.Context) error {
 		case <-changed:
 		case <-deadline.C:
 			s.cfg.Log.Warn("nodes not heard since the start", "nodes", unheard)
+			close(s.warm)
 			return nil
 		}
 	}

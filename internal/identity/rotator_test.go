@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,10 +57,11 @@ func TestRenewalAtHalfLife(t *testing.T) {
 func TestACertificateIsKeptWhileItIsValid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca, _ := newCA(t, "td")
-		fails, tries := false, 0
+		var fails atomic.Bool
+		var tries atomic.Int32
 		r := rotating(t, func(context.Context) (*certificate, error) {
-			if fails {
-				tries++
+			if fails.Load() {
+				tries.Add(1)
 				return nil, errors.New("controller is away")
 			}
 			return ca.Issue(Request{ID: account(t, "td", "a", "b"), TTL: time.Hour})
@@ -70,20 +72,20 @@ func TestACertificateIsKeptWhileItIsValid(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fails = true
+		fails.Store(true)
 		time.Sleep(59 * time.Minute)
 		synctest.Wait()
 		if c, err := r.Certificate(); err != nil || c != first {
 			t.Errorf("valid certificate was not kept: %v", err)
 		}
-		if tries < 20 || tries > 80 {
-			t.Errorf("%d tries in half an hour", tries)
+		if n := tries.Load(); n < 20 || n > 80 {
+			t.Errorf("%d tries in half an hour", n)
 		}
 		time.Sleep(2 * time.Minute)
 		if _, err := r.Certificate(); !errors.Is(err, ErrNoCertificate) {
 			t.Errorf("expired certificate handed out: %v", err)
 		}
-		fails = false
+		fails.Store(false)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		if _, err := r.Certificate(); err != nil {

@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -30,7 +32,7 @@ func (s seen) String() string { return fmt.Sprintf("%s %v %v from %v", s.uid, s.
 type proxy struct {
 	t    testing.TB
 	r    *Redirect
-	hop  bool // keep the client's address towards the app
+	own  atomic.Bool // towards the app: the pod's own address; else the client's
 	work sync.WaitGroup
 
 	mu        sync.Mutex // protects what follows
@@ -42,7 +44,7 @@ type proxy struct {
 // newProxy serves the pods' listeners until the end of the test.
 func newProxy(t testing.TB, r *Redirect, uids ...string) *proxy {
 	t.Helper()
-	p := &proxy{t: t, r: r, hop: true, conns: map[net.Conn]bool{}}
+	p := &proxy{t: t, r: r, conns: map[net.Conn]bool{}}
 	for _, uid := range uids {
 		p.take(uid)
 	}
@@ -123,7 +125,7 @@ func (p *proxy) dialOn(s seen) (*net.TCPConn, error) {
 	if s.local.Addr().IsLoopback() {
 		return nil, errors.New("somebody asked for the listener itself")
 	}
-	if s.dir == In && p.hop {
+	if s.dir == In && !p.own.Load() {
 		var c *net.TCPConn
 		err := error(unix.EADDRNOTAVAIL)
 		for try := 0; try < 8 && errors.Is(err, unix.EADDRNOTAVAIL); try++ {
@@ -159,6 +161,13 @@ func (p *proxy) took(dir Direction, local netip.AddrPort) (out []seen) {
 	}
 	p.all = rest
 	return out
+}
+
+// others returns all that nobody took.
+func (p *proxy) others() []seen {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.all)
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

@@ -14,7 +14,8 @@ type pod struct {
 	cookie    uint64
 	families  families
 	listeners []Listener
-	complete  bool // every step of the enrolment is done
+	complete  bool // every step of the enrolment was done once
+	current   bool // and done for what is desired now
 }
 
 func (p *pod) close() error {
@@ -23,7 +24,7 @@ func (p *pod) close() error {
 
 // same tells whether nothing about the pod changed.
 func (p *pod) same(d Pod) bool {
-	return p.complete && p.UID == d.UID && p.Guard == d.Guard && slices.Equal(p.Addrs, d.Addrs) && slices.Equal(p.ProbePorts, d.ProbePorts)
+	return p.current && p.UID == d.UID && p.Guard == d.Guard && slices.Equal(p.Addrs, d.Addrs) && slices.Equal(p.ProbePorts, d.ProbePorts)
 }
 
 // Set makes exactly the desired pods captured. A pod that fails does not keep the others from it: all errors come joined,
@@ -82,11 +83,11 @@ func (r *Redirect) want(d Pod, change *Change) error {
 	}
 	p.UID, p.Guard = d.UID, d.Guard
 	p.Addrs, p.ProbePorts = unmapped(d.Addrs), slices.Clone(d.ProbePorts)
-	p.complete = false
+	p.current = false
 	if err := r.enrol(p); err != nil {
 		return err
 	}
-	p.complete = true
+	p.complete, p.current = true, true
 	if l := r.leaving[cookie]; l != nil {
 		delete(r.leaving, cookie)
 		if err := l.close(); err != nil {
@@ -106,6 +107,9 @@ func (r *Redirect) leaveAllBut(want map[uint64]string, change *Change) error {
 	have, err := r.cookies()
 	if err != nil {
 		return err
+	}
+	for cookie := range r.pods { // one that failed at its first step is in no map
+		have[cookie] = true
 	}
 	maps.DeleteFunc(have, func(c uint64, _ bool) bool { return want[c] != "" || r.leaving[c] != nil })
 	unknown := maps.Clone(have)

@@ -37,7 +37,7 @@ func TestVerdicts(t *testing.T) {
 		errno    error
 	}{
 		{verdicts: []string{"out_captured", "syn_out", "out_tagged"}, do: func() error { return second(ask(p1.ns, out, nil)) }},
-		{verdicts: []string{"syn_in", "syn_lo_local"}, do: func() error { return second(ask(p3.ns, in, nil)) }},
+		{verdicts: []string{"syn_in", "syn_lo_local", "out_tagged"}, do: func() error { return second(ask(p3.ns, in, nil)) }},
 		{verdicts: []string{"out_local", "syn_self"}, do: func() error { return second(ask(p1.ns, in, nil)) }},
 		{verdicts: []string{"syn_node_probe"}, do: func() error { return second(ask(w.node, in, nil)) }},
 		{verdicts: []string{"syn_foreign"}, do: func() error {

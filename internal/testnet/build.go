@@ -48,3 +48,23 @@ func moduleRoot() string {
 	}
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
 }
+
+// publish copies a binary to where users without privileges may run it: tests build into directories of root's own.
+func (l *Lab) publish(path string) (string, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	public := filepath.Join(l.dir, "bin", filepath.Base(path))
+	if old, err := os.ReadFile(public); err == nil && bytes.Equal(old, content) {
+		return public, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(public), 0o755); err != nil {
+		return "", err
+	}
+	// Aside first: the old one may be running.
+	if err := os.WriteFile(public+".new", content, 0o755); err != nil {
+		return "", err
+	}
+	return public, os.Rename(public+".new", public)
+}

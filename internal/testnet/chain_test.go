@@ -97,8 +97,11 @@ func TestTheKeeperLearnsOfAPod(t *testing.T) {
 		t.Errorf("addresses %v, the pod has %v", got.Addresses, p.Addrs)
 	}
 	var st syscall.Stat_t
-	if err := syscall.Fstat(p.netns.fd(), &st); err != nil || st.Ino != k.inode {
-		t.Errorf("namespace %d arrived, the pod's is %d (%v)", k.inode, st.Ino, err)
+	k.Lock()
+	arrived := k.inode
+	k.Unlock()
+	if err := syscall.Fstat(p.netns.fd(), &st); err != nil || st.Ino != arrived {
+		t.Errorf("namespace %d arrived, the pod's is %d (%v)", arrived, st.Ino, err)
 	}
 	if err := errors.Join(p.Check(t.Context()), n.GC(t.Context()), n.Status(t.Context())); err != nil {
 		t.Error(err)

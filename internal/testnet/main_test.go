@@ -18,6 +18,10 @@ import (
 var plugins string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "look" {
+		look()
+		return
+	}
 	switch os.Getenv("TESTNET_ROLE") {
 	case "serve":
 		serve(os.Getenv("TESTNET_ARG"))
@@ -25,6 +29,8 @@ func TestMain(m *testing.M) {
 		ask(os.Getenv("TESTNET_ARG"))
 	case "look":
 		look()
+	case "lab":
+		labOf(os.Getenv("TESTNET_ARG"))
 	default:
 		os.Exit(runTests(m))
 	}
@@ -95,6 +101,22 @@ func look() {
 	}
 }
 
+// labOf makes a lab with a program in it, says where they are, and waits to be killed.
+func labOf(plugins string) {
+	lab, err := New(Config{Nodes: 1, Plugins: plugins})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	p, err := lab.Node(0).Start(role("serve", ":7000"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(p.PID(), lab.Dir(), lab.Cgroup())
+	<-p.Done()
+}
+
 func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() == 0 {
@@ -140,7 +162,8 @@ type runner interface {
 }
 
 func role(name, arg string) Command {
-	return Command{Path: "/proc/self/exe", Env: []string{"TESTNET_ROLE=" + name, "TESTNET_ARG=" + arg}}
+	return Command{Path: "/proc/self/exe", // The race detector would otherwise make every program end a second later.
+		Env: []string{"TESTNET_ROLE=" + name, "TESTNET_ARG=" + arg, "GORACE=atexit_sleep_ms=0"}}
 }
 
 // mustServe starts a server and waits until it listens.

@@ -153,6 +153,10 @@ func (n *Node) StartKeeper(path string, args ...string) (*Process, error) {
 
 // StartProxy starts the proxy's binary without root, capabilities and the way back to them.
 func (n *Node) StartProxy(path string, args ...string) (*Process, error) {
+	path, err := n.lab.publish(path)
+	if err != nil {
+		return nil, err
+	}
 	return n.StartProduct("proxy", Command{Path: path, Args: args, Cgroup: "proxy", UID: ProxyUID, GID: ProxyUID, Drop: true})
 }
 

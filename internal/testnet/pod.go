@@ -27,6 +27,8 @@ type PodSpec struct {
 	Workload  string // the Deployment that owns it, if any
 	Ports     []corev1.ContainerPort
 	NotReady  bool // not ready until SetReady
+	// HostNetwork makes the pod share its node's network; no plugin is called for it.
+	HostNetwork bool
 	// Retry is how long AddPod tries again while the network's plugins answer with code 11, as kubelet does.
 	Retry time.Duration
 	// Edit changes the object before it is written first.
@@ -39,6 +41,7 @@ type Pod struct {
 	Node                 *Node
 	Addrs                []netip.Addr // IPv4, IPv6, from CNI
 	place
+	hostNet   bool
 	container string // the runtime's id of it
 	dir       string // its hosts and resolv.conf
 	link      string // CNI_NETNS
@@ -51,7 +54,9 @@ func (n *Node) AddPod(ctx context.Context, spec PodSpec) (*Pod, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pod %s/%s: %w", spec.Namespace, spec.Name, err)
 	}
-	if err := p.addNetwork(ctx, spec.Retry); err != nil {
+	if spec.HostNetwork {
+		p.Addrs = n.Addrs
+	} else if err := p.addNetwork(ctx, spec.Retry); err != nil {
 		return nil, errors.Join(fmt.Errorf("pod %s/%s: %w", p.Namespace, p.Name, err), p.Delete(context.WithoutCancel(ctx)))
 	}
 	err = p.edit(func(o *corev1.Pod) {
@@ -75,7 +80,7 @@ func (n *Node) newPod(spec PodSpec) (_ *Pod, err error) {
 		spec.Namespace = "default"
 	}
 	o := n.object(spec)
-	p := &Pod{Namespace: o.Namespace, Name: o.Name, UID: string(o.UID), Node: n, container: newID(32)}
+	p := &Pod{Namespace: o.Namespace, Name: o.Name, UID: string(o.UID), Node: n, hostNet: o.Spec.HostNetwork, container: newID(32)}
 	p.dir = n.path("pods/" + p.UID)
 	p.link = filepath.Join(n.NetNSDir(), "cni-"+p.UID)
 	p.place = place{lab: n.lab, hostname: p.Name, cgroup: filepath.Join(n.cgroup, "kubepods", "pod"+p.UID),
@@ -100,24 +105,34 @@ func (n *Node) newPod(spec PodSpec) (_ *Pod, err error) {
 }
 
 // prepare makes what the runtime makes before it calls CNI.
-func (p *Pod) prepare() (err error) {
-	if p.netns, err = newNetNS(); err != nil {
-		return err
-	}
-	if err := p.netns.do(func() error {
-		return sysctl(map[string]string{"ipv6/conf/all/accept_dad": "0", "ipv6/conf/default/accept_dad": "0", "ipv4/ip_unprivileged_port_start": "0"})
-	}); err != nil {
-		return err
-	}
+func (p *Pod) prepare() error {
 	if err := os.MkdirAll(p.dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.Symlink(p.netns.path(), p.link); err != nil {
+	if err := p.prepareNetNS(); err != nil {
 		return err
 	}
 	resolv := fmt.Sprintf("search %s.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5 timeout:1 attempts:1\n", p.Namespace)
 	return errors.Join(os.WriteFile(filepath.Join(p.dir, "resolv.conf"), []byte(resolv), 0o644),
 		os.WriteFile(filepath.Join(p.dir, "hosts"), nil, 0o644))
+}
+
+func (p *Pod) prepareNetNS() (err error) {
+	if p.hostNet {
+		p.netns, p.hostname = p.Node.netns, p.Node.Name
+		return nil
+	}
+	if p.netns, err = newNetNS(); err != nil {
+		return err
+	}
+	// As containerd sets them, and without waiting for duplicates of addresses that nobody else has.
+	err = p.netns.do(func() error {
+		return sysctl(map[string]string{"ipv6/conf/all/accept_dad": "0", "ipv6/conf/default/accept_dad": "0", "ipv4/ip_unprivileged_port_start": "0"})
+	})
+	if err != nil {
+		return err
+	}
+	return os.Symlink(p.netns.path(), p.link)
 }
 
 // object is the pod as the API server has it once it is bound to its node.
@@ -128,6 +143,7 @@ func (n *Node) object(spec PodSpec) *corev1.Pod {
 	if o.Spec.ServiceAccountName == "" {
 		o.Spec.ServiceAccountName = "default"
 	}
+	o.Spec.HostNetwork = spec.HostNetwork
 	o.Spec.Containers = []corev1.Container{{Name: "app", Image: "lab", Ports: spec.Ports}}
 	o.Status.Phase, o.Status.HostIP = corev1.PodPending, n.Addrs[0].String()
 	for _, a := range n.Addrs {
@@ -190,7 +206,10 @@ func (p *Pod) Delete(ctx context.Context) error {
 	if err := p.Terminate(); err != nil {
 		return err
 	}
-	err := errors.Join(removeCgroup(p.cgroup), p.delNetwork(ctx))
+	err := removeCgroup(p.cgroup)
+	if !p.hostNet {
+		err = errors.Join(err, p.delNetwork(ctx))
+	}
 	p.lab.mu.Lock()
 	defer p.lab.mu.Unlock()
 	delete(p.lab.world.pods, key(p.Namespace, p.Name))
@@ -200,7 +219,11 @@ func (p *Pod) Delete(ctx context.Context) error {
 
 // release gives back what is held for the pod outside the objects.
 func (p *Pod) release() error {
-	return errors.Join(p.netns.close(), os.RemoveAll(p.link), os.RemoveAll(p.dir))
+	errs := []error{os.RemoveAll(p.link), os.RemoveAll(p.dir)}
+	if !p.hostNet {
+		errs = append(errs, p.netns.close())
+	}
+	return errors.Join(errs...)
 }
 
 // Run runs a program in the pod and returns its standard output.

@@ -63,7 +63,7 @@ func (p *place) start(c Command) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := p.lab.spawner.do(cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Path, err)
 	}
 	proc := &Process{cmd: cmd, done: make(chan struct{})}
@@ -200,13 +200,15 @@ type processes struct {
 	wait       sync.WaitGroup
 }
 
-// end kills every process and waits until they are reaped.
-func (p *processes) end() {
+// end kills every process and waits until they are reaped. It reports whether it was the first to do so.
+func (p *processes) end() bool {
 	p.Lock()
+	isFirst := !p.closed
 	p.closed = true
 	for proc := range p.list {
 		_ = proc.Signal(syscall.SIGKILL)
 	}
 	p.Unlock()
 	p.wait.Wait()
+	return isFirst
 }

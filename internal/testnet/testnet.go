@@ -6,13 +6,15 @@
 //  1. Programs run unmodified: in a pod they see its network, host name, /etc/hosts and /etc/resolv.conf.
 //  2. A pod's object is written before its CNI ADD, its addresses after; EndpointSlices, hosts files and the nodes' service
 //     rules follow every change before the call that made it returns.
-//  3. Every process of the lab dies with the process that made the lab; namespaces and mounts live by descriptors only.
+//  3. Every program that was started dies with the process that made the lab; namespaces and mounts live by descriptors
+//     only. After a kill -9 of that process an empty cgroup and a directory of files are all that is left.
 //  4. After Close nothing is left: no namespace, link, mount, cgroup, process or file.
 package testnet
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -42,6 +44,7 @@ type Lab struct {
 	control *Host
 	nodes   []*Node
 	procs   processes
+	spawner *spawner
 
 	mu    sync.Mutex // protects what follows
 	world *world
@@ -58,7 +61,7 @@ func New(cfg Config) (_ *Lab, err error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	l := &Lab{cfg: cfg, procs: processes{list: make(map[*Process]struct{})}}
+	l := &Lab{cfg: cfg, procs: processes{list: make(map[*Process]struct{})}, spawner: newSpawner()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
@@ -157,9 +160,22 @@ func (l *Lab) StartController(path string, args ...string) (*Process, error) {
 	return l.control.StartProduct("controller", Command{Path: path, Args: args})
 }
 
+// DumpLogs writes all logs of the lab's programs, for a test that failed.
+func (l *Lab) DumpLogs(w io.Writer) error {
+	files, err := os.ReadDir(l.LogDir())
+	for _, f := range files {
+		b, readErr := os.ReadFile(filepath.Join(l.LogDir(), f.Name()))
+		_, writeErr := fmt.Fprintf(w, "==> %s\n%s\n", f.Name(), b)
+		err = errors.Join(err, readErr, writeErr)
+	}
+	return err
+}
+
 // Close ends every process and removes everything. It may be called twice.
 func (l *Lab) Close() error {
-	l.procs.end()
+	if l.procs.end() {
+		l.spawner.close()
+	}
 	var errs []error
 	if l.cgroup != "" {
 		errs = append(errs, removeCgroup(l.cgroup))

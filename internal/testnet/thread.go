@@ -99,3 +99,37 @@ func sysctl(settings map[string]string) error {
 	}
 	return nil
 }
+
+// spawner is a thread that starts all programs. The kernel ends a program that asked to die with its parent when the thread
+// that started it ends, and threads of this process do end: onThread's.
+type spawner struct {
+	work  chan func()
+	ended chan struct{}
+}
+
+func newSpawner() *spawner {
+	s := &spawner{work: make(chan func()), ended: make(chan struct{})}
+	go s.run()
+	return s
+}
+
+func (s *spawner) run() {
+	defer close(s.ended)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for fn := range s.work {
+		fn()
+	}
+}
+
+func (s *spawner) do(fn func() error) error {
+	done := make(chan error, 1)
+	s.work <- func() { done <- fn() }
+	return <-done
+}
+
+// close ends the thread. Nobody may call do any more.
+func (s *spawner) close() {
+	close(s.work)
+	<-s.ended
+}

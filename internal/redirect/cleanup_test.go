@@ -1,0 +1,104 @@
+package redirect
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestCleanUpLeavesNothing(t *testing.T) {
+	w := newWorld(t)
+	p1, p2 := w.pods["p1"], w.pods["p2"]
+	before := [][]string{state(t, p1.ns), state(t, p2.ns)}
+	cfg := w.config()
+	r := w.open(cfg)
+	guarded := w.pod("p2")
+	guarded.Guard = true
+	must[Change](t)(r.Set([]Pod{w.pod("p1"), guarded}))
+	ids := map[ebpf.MapID]bool{}
+	for _, m := range r.objects.byName() {
+		id, _ := must[*ebpf.MapInfo](t)(m.Info()).ID()
+		ids[id] = true
+	}
+	if n := programsOf(t, ids); n < 5 { // two connects, two sk_lookups, a guard
+		t.Fatalf("%d programs", n)
+	}
+	check(t, r.Close())
+	check(t, CleanUp(cfg))
+	check(t, CleanUp(cfg)) // twice is no error
+	eventually(t, 5*time.Second, "programs and maps go", func() bool { return programsOf(t, ids) == 0 && !anyLeft(ids) })
+	if diff := cmp.Diff(before, [][]string{state(t, p1.ns), state(t, p2.ns)}); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := os.Stat(rootDir(cfg.BPFFS)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("pins: %v", err)
+	}
+}
+
+// programsOf counts the programs of the machine that use one of the maps. Others may run tests of their own.
+func programsOf(t testing.TB, maps map[ebpf.MapID]bool) (n int) {
+	t.Helper()
+	for id := ebpf.ProgramID(0); ; {
+		next, err := ebpf.ProgramGetNextID(id)
+		if err != nil {
+			return n
+		}
+		id = next
+		prog, err := ebpf.NewProgramFromID(id)
+		if err != nil {
+			continue
+		}
+		info, err := prog.Info()
+		prog.Close()
+		if err != nil {
+			continue
+		}
+		used, _ := info.MapIDs()
+		if slices.ContainsFunc(used, func(m ebpf.MapID) bool { return maps[m] }) {
+			n++
+		}
+	}
+}
+
+func anyLeft(maps map[ebpf.MapID]bool) bool {
+	for id := range maps {
+		if m, err := ebpf.NewMapFromID(id); err == nil {
+			m.Close()
+			return true
+		}
+	}
+	return false
+}
+
+func TestInstancesDoNotSeeEachOther(t *testing.T) {
+	w := newWorld(t)
+	cfgA, cfgB := w.config(), w.config()
+	cfgB.Instance = "b.example.org"
+	a, b := w.open(cfgA), w.open(cfgB)
+	must[Change](t)(a.Set([]Pod{w.pod("p1")}))
+	must[Change](t)(b.Set([]Pod{w.pod("p2")}))
+	pa, pb := newProxy(t, a, "p1"), newProxy(t, b, "p2")
+	p1, p2 := w.pods["p1"], w.pods["p2"]
+	dst := netip.AddrPortFrom(p2.v4, w.serve(p2.ns, "tcp", ":0"))
+	must[string](t)(ask(p1.ns, dst, nil))
+	if len(pa.took(Out, dst)) != 1 || len(pb.took(In, dst)) != 1 {
+		t.Error("not captured by both")
+	}
+	if a, b := pa.others(), pb.others(); len(a)+len(b) != 0 {
+		t.Errorf("more: %v %v", a, b)
+	}
+	pa.stop()
+	check(t, a.Close())
+	check(t, CleanUp(cfgA))
+	must[string](t)(ask(p1.ns, dst, nil))
+	if len(pb.took(In, dst)) != 1 {
+		t.Error("cleanup of the one took the other's")
+	}
+}
