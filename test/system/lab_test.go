@@ -15,6 +15,7 @@ import (
 )
 
 var keepLogs = flag.String("keep-logs", "", "directory for the product's logs of failed tests")
+var built = flag.String("bin", "", "directory of programs that are built already")
 
 // bin holds the product's programs, built once.
 var bin string
@@ -28,6 +29,10 @@ func run(m *testing.M) int {
 	if os.Geteuid() != 0 {
 		return m.Run() // every test says that it needs root
 	}
+	if *built != "" {
+		bin = *built
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "fairlead-system")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -40,6 +45,9 @@ func run(m *testing.M) int {
 	err = testnet.Build(ctx, dir, "./cmd/...", "./examples/vote/cmd/...")
 	if err == nil {
 		err = testnet.BuildReferencePlugins(ctx, filepath.Join(dir, "cni"))
+	}
+	if err == nil {
+		err = buildPrograms(ctx, dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
