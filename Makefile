@@ -6,9 +6,11 @@ export CGO_ENABLED ?= 0
 LDFLAGS   := -s -w -X fairlead.io/fairlead/internal/admin.Version=$(shell git describe --always --dirty 2>/dev/null || echo devel)
 
 # Packages whose tests use the kernel: one at a time, as root.
-KERNEL    := ./internal/redirect/... ./internal/keeper/... ./internal/testnet/... ./cmd/cni-plugin/...
+KERNEL    := internal/redirect internal/keeper internal/testnet cmd/cni-plugin cmd/nodeproxy
+FUZZTIME  ?= 1m
+TOOL      := $(GO) tool -modfile=test/tools/go.mod
 
-.PHONY: help build plugins generate test unit kernel system lint fuzz demo clean
+.PHONY: help build plugins demo test packages unit kernel system conformance lint fuzz generate clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -22,6 +24,36 @@ plugins: ## build the reference CNI plugins that the simulated nodes use
 
 demo: build plugins ## two nodes, one controller and the vote application: ARGS="--once" or ARGS="--once --mesh=off"
 	@$(BIN)/demo --bin $(BIN) $(ARGS)
+
+test: packages unit kernel system conformance ## all tests; as root the kernel, node and system tests too
+
+packages: ## install the Debian packages that the tests use, as root
+	@test/packages
+
+unit: ## what needs no root, under -race
+	$(GO) vet ./...
+	CGO_ENABLED=1 $(GO) test -race $$($(GO) list ./... | grep -vE '/($(subst $() ,|,$(KERNEL)))(/|$$)')
+
+kernel: ## what needs root and the kernel, under -race, one package at a time
+	CGO_ENABLED=1 $(GO) test -race -p 1 $(KERNEL:%=./%/...)
+
+system: ## real programs and faults, in whole nodes
+	cd test/system && $(GO) vet ./... && $(GO) test -timeout 15m ./...
+
+conformance: ## h2spec against the proxy's HTTP/2 side
+	test/h2spec/run
+
+lint: ## golangci-lint, pinned in test/tools
+	$(TOOL) golangci-lint run ./...
+
+fuzz: ## every fuzz target for FUZZTIME
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; done
+
+generate: ## the BPF objects and the protobuf code: clang-16, llvm-16 and protobuf-compiler are needed
+	$(GO) generate ./...
 
 clean: ## remove what was built
 	rm -rf $(BIN) .cache

@@ -152,3 +152,22 @@ func BenchmarkFiftyThousandPods(b *testing.B) {
 		}
 	})
 }
+
+func TestACaptureOfAnEarlierLifeLeavesInOrder(t *testing.T) {
+	w := load(t, nsPlain, podDoc("p", "10.0.0.1", ""))
+	captured := map[string][]netip.Addr{"u-p": addrs("10.0.0.1")}
+	w.SetCaptured("a", w.start-1000, captured)
+	if !enrolledUID(w, "a", "u-p") || pod(t, w, "u-p").InMesh || len(w.Leaving()) != 1 {
+		t.Fatalf("enrolled %v, leaving %v", enrolledUID(w, "a", "u-p"), w.Leaving())
+	}
+	w.SetCaptured("a", w.Version(), captured)
+	w.Release("u-p")
+	if enrolledUID(w, "a", "u-p") || len(w.Leaving()) != 0 {
+		t.Fatal("not released")
+	}
+	w.SetCaptured("a", w.Version()-1, captured) // not seen the release yet
+	w.SetCaptured("a", w.Version(), nil)
+	if enrolledUID(w, "a", "u-p") || pod(t, w, "u-p").InMesh {
+		t.Fatal("back again")
+	}
+}

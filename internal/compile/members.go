@@ -267,6 +267,11 @@ func (w *World) SetCaptured(node string, seen uint64, captured map[string][]neti
 	}
 	w.captured[node] = &report{seen: seen, pods: maps.Clone(captured)}
 	for _, m := range maps.Clone(w.byNode[node]) {
+		if _, has := captured[m.f.uid]; has && old == nil && seen > 0 && m.since == 0 {
+			// Captured in an earlier life of the controller, and not to be any more: it leaves in order, like others.
+			// That it is outside was told to every proxy from the start of this life on.
+			m.since, m.left = min(seen, w.start), w.start
+		}
 		w.settle(m)
 	}
 	w.end()

@@ -161,3 +161,27 @@ func TestARestartOfAKeeperTakesNoPodOutOfTheMesh(t *testing.T) {
 	second.SetCaptured(second.Assignment().Version, nil)
 	eventually(t, "what is not captured is not in the mesh", func() bool { return !inMesh(proxy, "uid-web") })
 }
+
+func TestAPodThatLeftWhileTheControllerWasAwayLeavesInOrder(t *testing.T) {
+	p := newPlane(t, nil)
+	p.write("ns.yaml", namespaceYAML("shop", "enabled"), accountYAML("shop", "web"))
+	p.write("web.yaml", podYAML("shop", "web", "web", "a", "10.1.0.1"))
+	stop := p.serve()
+	before := p.world.Version()
+	stop()
+	p.write("ns.yaml", namespaceYAML("shop", "disabled"), accountYAML("shop", "web"))
+	p.restart()
+	mute := p.muteProxy("c") // told, and silent
+	mute.await(t, func(outside bool) bool { return outside })
+
+	keeper := control.NewPodsClient(p.keeperTarget("a"), nil)
+	captured := map[string][]netip.Addr{"uid-web": {netip.MustParseAddr("10.1.0.1")}}
+	keeper.SetCaptured(before, captured)
+	running(t, "keeper", keeper.Run)
+	eventually(t, "keeper is told", keeper.Connected)
+	if !isEnrolled(keeper, "uid-web") {
+		t.Fatal("released before all proxies knew")
+	}
+	mute.ackAll(t)
+	eventually(t, "released", func() bool { return !isEnrolled(keeper, "uid-web") })
+}

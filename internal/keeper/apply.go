@@ -90,11 +90,15 @@ func (k *Keeper) decide(r *record) verdict {
 }
 
 // apply makes what is in force match the records, tells proxies and controller, and saves. What fails is tried again
-// later. k.mu is held.
+// later. A keeper that was superseded does nothing. k.mu is held.
 func (k *Keeper) apply() error {
 	if k.blind {
 		return nil
 	}
+	return k.owner.act(k.enforce)
+}
+
+func (k *Keeper) enforce() error {
 	var desired []*record
 	for _, r := range k.records {
 		if r.Enrolled {
@@ -217,7 +221,12 @@ func (k *Keeper) watchPods(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-k.owner.gone:
+			return nil
 		case <-sweep.C:
+			if err := k.owner.act(func() error { return nil }); err != nil {
+				continue
+			}
 			k.forgetGone()
 			if k.search() {
 				k.reapply()

@@ -127,8 +127,7 @@ func (k *Keeper) settle(r *record) (done bool, assigned <-chan struct{}, err err
 	verdict := k.decide(r)
 	switch {
 	case verdict == pass:
-		k.save()
-		return true, nil, nil
+		return true, nil, k.owner.act(func() error { k.save(); return nil })
 	case verdict == enrol && !k.blind:
 		err := k.apply()
 		if r.captured {

@@ -100,7 +100,7 @@ func parsePods(text []byte) ([]*record, error) {
 	return file.Pods, nil
 }
 
-// save writes the pods if they changed. k.mu is held.
+// save writes the pods if they changed. A failure is logged, and ends nothing: the next change writes them again. k.mu is held.
 func (k *Keeper) save() {
 	if !k.unsaved || k.blind {
 		return

@@ -358,6 +358,7 @@ func (p *fakeProxy) Enrolled(pod socket.Pod, ls []socket.Listener) {
 	p.add("enrolled %s %s %v with %d", pod.Name, pod.Account, pod.Addrs, len(ls))
 }
 func (p *fakeProxy) Left(uid string, drain time.Duration) { p.add("left %s %v", uid, drain) }
+func (p *fakeProxy) Synced()                              { p.add("synced") }
 func (p *fakeProxy) Roots(td string, pem []byte)          { p.add("roots %s", td) }
 func (p *fakeProxy) Certificate(c socket.Certificate) {
 	p.mu.Lock()

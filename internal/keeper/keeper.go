@@ -106,6 +106,7 @@ type Keeper struct {
 	cfg        Config
 	controller Controller
 	keys       *keyring
+	owner      *owner
 	proxy      *socket.Server
 	counters   counters
 	sockets    *limits       // by pod
@@ -144,6 +145,10 @@ func Open(cfg Config) (*Keeper, error) {
 	if err := makeDirs(cfg.StateDir, cfg.KeysDir); err != nil {
 		return nil, err
 	}
+	var err error
+	if k.owner, err = claim(cfg.StateDir); err != nil {
+		return nil, err
+	}
 	k.keys = newKeyring(cfg, k.certified, k.trust)
 	k.controller, k.keys.issue = cfg.Connect(k.keys)
 	k.keys.load()
@@ -175,25 +180,37 @@ func (k *Keeper) Run(ctx context.Context) error {
 	return errors.Join(err, k.close())
 }
 
-// listen runs the stream from the controller as soon as the keeper can show who it is.
+// listen runs the stream from the controller as soon as the keeper can show who it is, until a later keeper does.
 func (k *Keeper) listen(ctx context.Context) error {
 	if !k.keys.await(ctx) {
 		return nil
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel()
+	watching.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-k.owner.gone:
+			k.cfg.Log.Info("a later keeper has taken over; this one serves its proxy only")
+			cancel()
+		}
+	})
 	return k.controller.Run(ctx)
 }
 
-// close lets go of the pods' namespaces.
+// close lets go of the pods' namespaces and of the state directory.
 func (k *Keeper) close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var errs []error
+	errs := []error{k.owner.file.Close()}
 	for _, r := range k.records {
 		errs = append(errs, r.netns.Close())
 	}
 	k.records = nil
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("close namespaces: %w", err)
+		return fmt.Errorf("close: %w", err)
 	}
 	return nil
 }

@@ -41,7 +41,9 @@ func (p *proxyCalls) Attached(h socket.Handler) {
 	errs = append(errs, k.apply())
 	if err := errors.Join(errs...); err != nil {
 		k.cfg.Log.Error("proxy not told everything", "err", err)
+		return
 	}
+	h.Synced()
 }
 
 // Detached starts the wait for the next proxy when the last one has gone.
@@ -96,8 +98,11 @@ func (k *Keeper) suspendIfAway() time.Duration {
 		return left
 	}
 	k.suspended = true
+	err := k.owner.act(k.cfg.Redirect.Suspend)
+	if errors.Is(err, errSuperseded) {
+		return time.Hour // the listeners are the later keeper's
+	}
 	k.counters.add("suspensions", 1)
-	err := k.cfg.Redirect.Suspend()
 	k.cfg.Log.Warn("no proxy: new connections of captured pods are refused", "away", k.cfg.Away, "err", err)
 	return time.Hour
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"fairlead.io/fairlead/internal/cni"
 	"fairlead.io/fairlead/internal/control"
@@ -164,6 +165,52 @@ func TestBootstrapByToken(t *testing.T) {
 	defer f.mu.Unlock()
 	if !slices.Equal(f.tokens, []string{"secret"}) {
 		t.Errorf("tokens used: %q", f.tokens)
+	}
+}
+
+// During an update two keepers live: the later one decides, and the earlier one takes nothing away from it.
+func TestLaterKeeperTakesOver(t *testing.T) {
+	f := newFixture(t)
+	old, stopOld := f.run()
+	f.assigned(old, enrolled("web"))
+	mustAdd(t, old, f.request(cni.Add, "shop", "web"))
+	before := f.controller
+	p := newFakeProxy()
+	(*proxyCalls)(old).Attached(p)
+
+	later, _ := f.run()
+	f.assigned(later, enrolled("web"), enrolled("new"))
+	mustAdd(t, later, f.request(cni.Add, "shop", "new"))
+	both := []string{"uid-new", "uid-web"}
+	before.mu.Lock() // the earlier one hears of the end of everything
+	before.a = &control.Assignment{Version: 99, Roots: f.ca.RootPEM(), Namespaces: map[string]bool{"shop": true, "plain": false}}
+	before.mu.Unlock()
+	old.assign(before.Assignment())
+	if got := f.redirect.uids(); !slices.Equal(got, both) {
+		t.Errorf("captured %v", got)
+	}
+	if seen, _ := before.reported(); seen == 99 {
+		t.Error("the earlier keeper reports what it did not do")
+	}
+	wantTryAgain(t, old.CNI(t.Context(), f.request(cni.Add, "shop", "web")), "must wait")
+	(*proxyCalls)(old).Detached(p)
+	old.mu.Lock()
+	old.awaySince = old.awaySince.Add(-time.Hour)
+	old.mu.Unlock()
+	old.suspendIfAway()
+	if f.redirect.isSuspended() {
+		t.Error("the earlier keeper suspended the later one's listeners")
+	}
+	stopOld()
+	if got := f.redirect.uids(); !slices.Equal(got, both) {
+		t.Errorf("captured after the earlier keeper has ended: %v", got)
+	}
+	f.controller.mu.Lock()
+	f.controller.a = nil
+	f.controller.mu.Unlock()
+	f.run()
+	if got := f.redirect.uids(); !slices.Equal(got, both) {
+		t.Errorf("captured by the next keeper, from disk: %v", got)
 	}
 }
 

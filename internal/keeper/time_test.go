@@ -61,7 +61,7 @@ func TestProxyAway(t *testing.T) {
 		if f.redirect.isSuspended() {
 			t.Error("suspended while a proxy is there")
 		}
-		if got := next.all(); len(got) != 2 || got[1] != "enrolled shop/web shop/web [10.0.0.7] with 2" {
+		if got := next.all(); len(got) != 3 || got[1] != "enrolled shop/web shop/web [10.0.0.7] with 2" || got[2] != "synced" {
 			t.Errorf("the next proxy was told %q", got)
 		}
 	})
@@ -76,7 +76,7 @@ func TestSuccessor(t *testing.T) {
 	first, second := newFakeProxy(), newFakeProxy()
 	(*proxyCalls)(k).Attached(first)
 	(*proxyCalls)(k).Attached(second)
-	if n := len(first.all()); n != 2 {
+	if n := len(first.all()); n != 3 {
 		t.Errorf("the first proxy was told %q", first.all())
 	}
 	if !second.saw("enrolled shop/web shop/web [10.0.0.7] with 2") {

@@ -29,11 +29,14 @@ type Engine struct {
 	work     sync.WaitGroup // goroutines of connections, acceptors and retiring pods
 	pods     map[string]*pod
 	changed  chan struct{}
+	doubted  chan struct{}
 	quit     chan struct{}                 // closed when Run is about to end
 	original func(net.Conn) netip.AddrPort // what an accepted connection was dialled to
 
-	mu      sync.Mutex // protects desired
+	mu      sync.Mutex // protects what follows
 	desired []*Pod
+	skipped []*Pod // were desired, and replaced before they were seen to
+	pending bool   // desired has not been seen to
 }
 
 // New makes an engine. Nothing runs before Run.
@@ -53,6 +56,7 @@ func New(cfg Config) *Engine {
 		learnt:   learnt{limit: lim.Learnt},
 		pods:     map[string]*pod{},
 		changed:  make(chan struct{}, 1),
+		doubted:  make(chan struct{}, 1),
 		quit:     make(chan struct{}),
 		original: func(c net.Conn) netip.AddrPort { return addrPort(c.LocalAddr()) },
 	}
@@ -61,10 +65,22 @@ func New(cfg Config) *Engine {
 // Set replaces the pods that are served. It returns at once; the change is made by Run.
 func (e *Engine) Set(pods []*Pod) {
 	e.mu.Lock()
-	e.desired = pods
+	if e.pending {
+		e.skipped = append(e.skipped, e.desired...)
+	}
+	e.desired, e.pending = pods, true
 	e.mu.Unlock()
 	select {
 	case e.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Reauthorize asks the Brain again about every inbound connection that lives, because what it decides by has changed.
+// It returns at once.
+func (e *Engine) Reauthorize() {
+	select {
+	case e.doubted <- struct{}{}:
 	default:
 	}
 }
@@ -109,6 +125,10 @@ func (e *Engine) serve(ctx context.Context, ended chan error) error {
 			return fmt.Errorf("loop: %w", err)
 		case <-e.changed:
 			e.reconcile()
+		case <-e.doubted:
+			for _, p := range e.pods {
+				p.reauthorize()
+			}
 		}
 	}
 }
@@ -123,9 +143,34 @@ func (e *Engine) awaitLoops(ended chan error) {
 func (e *Engine) closeUnserved() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, spec := range e.desired {
-		for _, ln := range append(append([]net.Listener(nil), spec.Out...), spec.In...) {
+	for _, spec := range append(e.skipped, e.desired...) {
+		for _, ln := range spec.listeners() {
 			ln.Close()
+		}
+	}
+}
+
+// closeSkipped closes the listeners of pods that were replaced before they were served.
+func (e *Engine) closeSkipped(skipped, desired []*Pod) {
+	if len(skipped) == 0 {
+		return
+	}
+	used := map[net.Listener]bool{}
+	for _, spec := range desired {
+		for _, ln := range spec.listeners() {
+			used[ln] = true
+		}
+	}
+	for _, p := range e.pods {
+		for ln := range p.accepts {
+			used[ln] = true
+		}
+	}
+	for _, spec := range skipped {
+		for _, ln := range spec.listeners() {
+			if !used[ln] {
+				ln.Close()
+			}
 		}
 	}
 }
@@ -133,8 +178,10 @@ func (e *Engine) closeUnserved() {
 // reconcile makes the pods what they should be. It runs on Run's goroutine only.
 func (e *Engine) reconcile() {
 	e.mu.Lock()
-	desired := e.desired
+	desired, skipped := e.desired, e.skipped
+	e.skipped, e.pending = nil, false
 	e.mu.Unlock()
+	e.closeSkipped(skipped, desired)
 	want := make(map[string]*Pod, len(desired))
 	for _, spec := range desired {
 		want[spec.UID] = spec

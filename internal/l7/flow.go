@@ -42,6 +42,8 @@ type flow struct {
 	first []byte         // read from down and not yet passed on
 	rec   ConnRecord
 
+	admitted atomic.Pointer[Arrival] // inbound: what the connection was admitted as, to be asked about again
+
 	cut atomic.Bool // the other side has spoken: the wait for the client's first bytes is over
 
 	mu     sync.Mutex // protects what follows
@@ -49,6 +51,8 @@ type flow struct {
 	ended  bool
 	broken error // why a relay ended early: the first error of either direction
 }
+
+func (f *flow) arrived() *Arrival { return f.admitted.Load() }
 
 func (f *flow) drain() {} // an opaque connection is left alone until the deadline
 
@@ -71,6 +75,12 @@ func (f *flow) join(up *net.TCPConn) bool {
 		reset(up)
 	}
 	return !f.ended
+}
+
+func (f *flow) joined() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.up != nil
 }
 
 // refuse ends a connection that got nowhere.

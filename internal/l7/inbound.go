@@ -17,7 +17,7 @@ func (f *flow) inbound() {
 	origin := f.e.brain.Origin(f.spec, f.peer)
 	f.rec.Peer = origin.Pod
 	in := &arrival{f: f, Arrival: Arrival{Pod: f.spec, Peer: f.peer, Origin: origin, Port: f.local.Port()}}
-	in.plainErr = f.e.brain.Authorize(&in.Arrival)
+	in.plainErr = in.authorize()
 	r := &errand{connect: in.dialApp, open: in.openPlain, hello: in.hello,
 		http: func(k Kind) { f.serveHTTP(k, &route{in: in}) }}
 	if origin.Mesh || in.plainErr != nil {
@@ -32,6 +32,13 @@ type arrival struct {
 	Arrival
 	f        *flow
 	plainErr error // why it is refused unless it turns out to be mutual TLS
+}
+
+// authorize asks the Brain, and leaves what it asked about for Reauthorize.
+func (in *arrival) authorize() error {
+	a := in.Arrival
+	in.f.admitted.Store(&a)
+	return in.f.e.brain.Authorize(&a)
 }
 
 // await gives a peer that should speak mutual TLS the time to begin. What it says else is taken as it is: its node
@@ -85,7 +92,7 @@ func (in *arrival) mutual() {
 	state := sec.ConnectionState()
 	in.TLS = &state
 	f.down, f.first, f.rec.Security = sec, nil, SecurityMTLS
-	if err := f.e.brain.Authorize(&in.Arrival); err != nil {
+	if err := in.authorize(); err != nil {
 		f.refuse(CauseRefused, err)
 		return
 	}

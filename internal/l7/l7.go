@@ -94,6 +94,10 @@ type Pod struct {
 	Drain   time.Duration // how long its connections may last once it has left
 }
 
+func (p *Pod) listeners() []net.Listener {
+	return append(append([]net.Listener(nil), p.Out...), p.In...)
+}
+
 // Has tells whether a is one of the pod's addresses.
 func (p *Pod) Has(a netip.Addr) bool {
 	for _, own := range p.Addrs {

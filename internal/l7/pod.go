@@ -19,6 +19,8 @@ var (
 type session interface {
 	drain() // take nothing new, end when what is under way has ended
 	abort() // end now, with a reset
+	// arrived is what an inbound connection was admitted as; nil for an outbound one.
+	arrived() *Arrival
 }
 
 // pod is a Pod while it is served, and until its last connection has ended.
@@ -119,6 +121,22 @@ func (p *pod) sessions() []session {
 
 func (p *pod) abortAll() {
 	for _, s := range p.sessions() {
+		s.abort()
+	}
+}
+
+// reauthorize asks again about every inbound connection, and resets those that are refused now. What would have been
+// refused as plaintext and is still on its way to prove more is left alone: it will be asked about by itself.
+func (p *pod) reauthorize() {
+	for _, s := range p.sessions() {
+		a := s.arrived()
+		if a == nil || p.e.brain.Authorize(a) == nil {
+			continue
+		}
+		if f, ok := s.(*flow); ok && a.TLS == nil && !f.joined() {
+			continue
+		}
+		p.e.rec.Event(p.spec.Load(), Inbound, EventForbidden)
 		s.abort()
 	}
 }

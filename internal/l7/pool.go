@@ -46,32 +46,48 @@ type group struct {
 // send gives the request to a connection, now or as soon as there is one. With fresh, a connection that has served
 // before will not do.
 func (g *group) send(r *request, fresh bool) {
-	if fresh || !g.offer(r) {
+	v := busy
+	if !fresh {
+		v = g.offer(r)
+	}
+	switch v {
+	case taken:
+	case never:
+		r.unknown()
+	default:
 		g.waiting = append(g.waiting, r)
 		r.waitsIn = g
 		r.patience = g.w.l.After(g.w.e.lim.Connect+g.w.e.lim.Handshake, r.impatient)
-		g.dialMore(r)
+		if v == busy {
+			g.dialMore(r)
+		}
 	}
 }
 
 // offer gives r to a connection that can take it.
-func (g *group) offer(r *request) bool {
-	if g.t.wire == wireH1 {
-		for len(g.idle) > 0 {
-			u := g.idle[len(g.idle)-1]
-			g.idle = g.idle[:len(g.idle)-1]
-			if u.send(r) {
-				return true
-			}
+func (g *group) offer(r *request) verdict {
+	for len(g.idle) > 0 { // of HTTP/1
+		u := g.idle[len(g.idle)-1]
+		g.idle = g.idle[:len(g.idle)-1]
+		if u.send(r) == taken {
+			r.sent(u)
+			return taken
 		}
-		return false
+	}
+	if g.t.wire == wireH1 {
+		return busy
 	}
 	for _, u := range g.conns {
-		if u.send(r) {
-			return true
+		switch v := u.send(r); v {
+		case busy:
+		case taken:
+			r.sent(u)
+			return taken
+		default:
+			return v
 		}
 	}
-	return false
+	return busy
 }
 
 // dialMore dials if there are more waiting than will be served by what is being dialled.
@@ -131,21 +147,26 @@ func (g *group) start(t exchange.Transport) exchange.Protocol {
 func (g *group) serve(u *upstream) {
 	for i := 0; i < len(g.waiting); {
 		r := g.waiting[i]
-		if !u.send(r) {
-			if !u.can() {
-				break
-			}
-			i++ // it may wait for the peer's settings
+		v := u.send(r)
+		if v == busy {
+			break
+		}
+		if v == early {
+			i++
 			continue
 		}
 		g.waiting = slices.Delete(g.waiting, i, i+1)
 		r.served()
+		if v == taken {
+			r.sent(u)
+		} else {
+			r.unknown()
+		}
 	}
-	if len(g.waiting) > 0 {
+	switch {
+	case len(g.waiting) > 0 && !u.can():
 		g.dialMore(g.waiting[0])
-		return
-	}
-	if g.t.wire == wireH1 && u.can() {
+	case g.t.wire == wireH1 && u.can():
 		g.idle = append(g.idle, u)
 	}
 }

@@ -115,11 +115,12 @@ const (
 	EventDrained                    // a pod that left had no connection any more
 	EventDrainDeadline              // ... or had, and they were reset
 	EventRetry                      // a request or connection was tried on another endpoint
+	EventForbidden                  // a live connection was reset because it is not allowed any more
 	events
 )
 
 var eventNames = [events]string{"loopback", "accept_error", "connection_limit", "request_limit", "panic", "drained",
-	"drain_deadline", "retry"}
+	"drain_deadline", "retry", "forbidden"}
 
 func (e Event) String() string {
 	if e < events {

@@ -18,6 +18,8 @@ const (
 	grpcDeadline    = 4
 	grpcExhausted   = 8
 	grpcUnavailable = 14
+
+	grpcUnimplemented = 12
 )
 
 // request is one request on its way: the exchange's observer, and a tap on both of its sides.
@@ -148,6 +150,12 @@ func (r *request) take(ep *balance.Endpoint) {
 	ep.Start()
 	r.rec.Peer, r.rec.PeerAddr, r.rec.Security = ep.Pod, ep.Addr, securityOf(r.s.f.spec, ep)
 	r.to(false)
+}
+
+// unknown is called when the upstream does not know extended CONNECT (RFC 8441).
+func (r *request) unknown() {
+	r.leave(nil)
+	r.fail(CauseProtocol, 501, grpcUnimplemented, "the server knows no extended CONNECT")
 }
 
 // statusOf is the status of a request that reached no upstream.

@@ -86,6 +86,8 @@ func (s *httpSession) start(t exchange.Transport, k Kind) exchange.Protocol {
 	return s
 }
 
+func (s *httpSession) arrived() *Arrival { return s.f.admitted.Load() }
+
 // drain lets the requests under way end: GOAWAY, or "Connection: close".
 func (s *httpSession) drain() {
 	s.w.l.Do(func() {

@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"errors"
 	"time"
 
 	"fairlead.io/fairlead/internal/l7/exchange"
@@ -28,7 +29,7 @@ type upstream struct {
 	h2     *h2.Client
 	last   time.Time // of the last request's end
 	active int
-	served bool
+	heard  bool // the peer's settings have come
 	ended  bool
 }
 
@@ -40,7 +41,7 @@ func newUpstream(g *group, t exchange.Transport) *upstream {
 		u.client = u.h1
 		return u
 	}
-	cfg := h2.ClientConfig{Limits: lim, OnReady: func(*h2.Client) { u.ready() }}
+	cfg := h2.ClientConfig{Limits: lim, OnReady: func(*h2.Client) { u.heard = true; u.ready() }}
 	if g.t.wire == wireMesh {
 		cfg.Private, cfg.Ping = true, meshPing
 	}
@@ -60,15 +61,33 @@ func (u *upstream) can() bool {
 	return u.h2.CanSend()
 }
 
-// send gives u a request; false means that u cannot take it now.
-func (u *upstream) send(r *request) bool {
-	if !u.can() || u.client.Send(r.x, &r.head, r.ended()) != nil {
-		return false
+// answer of an upstream that is offered a request.
+type verdict uint8
+
+const (
+	busy  verdict = iota // it cannot take a request now
+	early                // it cannot take this one before the peer's settings have come
+	never                // the peer does not know what the request asks for
+	taken
+)
+
+// send offers u a request. When it is taken, the caller calls r.sent.
+func (u *upstream) send(r *request) verdict {
+	if !u.can() {
+		return busy
 	}
-	u.active++
-	u.last = u.g.w.l.Now()
-	r.sent(u)
-	return true
+	err := u.client.Send(r.x, &r.head, r.ended())
+	switch {
+	case err == nil:
+		u.active++
+		u.last = u.g.w.l.Now()
+		return taken
+	case !errors.Is(err, h2.ErrProtocol):
+		return busy
+	case u.heard:
+		return never
+	}
+	return early
 }
 
 // done is called when a request that u was given has ended.

@@ -39,7 +39,7 @@ func newLink(path string, log *slog.Logger) *link {
 }
 
 // run connects and delivers the keeper's events until the context ends.
-func (l *link) run(ctx context.Context, h socket.Handler) error {
+func (l *link) run(ctx context.Context, h *pods) error {
 	for pause := 20 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, time.Second) {
 		began := time.Now()
 		if err := l.session(ctx, h); ctx.Err() == nil {
@@ -56,13 +56,14 @@ func (l *link) run(ctx context.Context, h socket.Handler) error {
 	return nil
 }
 
-func (l *link) session(ctx context.Context, h socket.Handler) error {
+func (l *link) session(ctx context.Context, h *pods) error {
 	dctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	c, err := socket.Dial(dctx, l.path)
 	if err != nil {
 		return err
 	}
+	h.begin()
 	l.set(c)
 	defer l.set(nil)
 	l.log.Info("keeper connected")

@@ -114,15 +114,16 @@ func (n *node) work(ctx context.Context) error {
 	g.Go(func() error { return n.restore(ctx, world) })
 	g.Go(func() error { return world.Run(ctx) })
 	g.Go(func() error { return n.save(ctx, world) })
-	g.Go(func() error { return n.follow(ctx, world, cl) })
+	g.Go(func() error { return n.follow(ctx, world, cl, engine) })
 	n.pods.start(engine)
 	return g.Wait()
 }
 
 // follow brings every change of the world to the clusters, and holds live connections against it.
-func (n *node) follow(ctx context.Context, world *control.DiscoverClient, cl *clusters) error {
+func (n *node) follow(ctx context.Context, world *control.DiscoverClient, cl *clusters, engine *l7.Engine) error {
 	for {
 		cl.update(world.Snapshot())
+		engine.Reauthorize()
 		if world.Synced() {
 			n.tableReady()
 		}

@@ -24,13 +24,40 @@ type pods struct {
 
 	mu     sync.Mutex // protects the rest
 	m      map[string]*l7.Pod
-	engine *l7.Engine // nil until start
+	told   map[string]bool // pods that the keeper has named since the connection began; nil once it is synced
+	engine *l7.Engine      // nil until start
 }
+
+// drain is how long a pod's connections may last once it has left, where the keeper does not say.
+const drain = 30 * time.Second
 
 var _ socket.Handler = (*pods)(nil)
 
 func newPods(creds *credentials, sockets *socketPool, log *slog.Logger) *pods {
 	return &pods{creds: creds, sockets: sockets, log: log, m: map[string]*l7.Pod{}}
+}
+
+// begin is called before the events of a new connection to the keeper.
+func (p *pods) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.told = map[string]bool{}
+}
+
+// Synced lets the pods go that left while the keeper was away.
+func (p *pods) Synced() {
+	p.mu.Lock()
+	var gone []string
+	for uid := range p.m {
+		if p.told != nil && !p.told[uid] {
+			gone = append(gone, uid)
+		}
+	}
+	p.told = nil
+	p.mu.Unlock()
+	for _, uid := range gone {
+		p.Left(uid, drain)
+	}
 }
 
 // start gives the engine what has been announced, and everything from now on.
@@ -66,7 +93,7 @@ func (p *pods) name(uid string) (mesh.Name, bool) {
 
 // Enrolled adds a pod, or replaces its listeners.
 func (p *pods) Enrolled(sp socket.Pod, ls []socket.Listener) {
-	pod := &l7.Pod{UID: sp.UID, Name: sp.Name, Account: sp.Account, Addrs: sp.Addrs, Drain: 30 * time.Second}
+	pod := &l7.Pod{UID: sp.UID, Name: sp.Name, Account: sp.Account, Addrs: sp.Addrs, Drain: drain}
 	for _, l := range ls {
 		nl, err := listener(l.FD)
 		if err != nil {
@@ -85,6 +112,9 @@ func (p *pods) Enrolled(sp socket.Pod, ls []socket.Listener) {
 		closeListeners(old)
 	}
 	p.m[sp.UID] = pod
+	if p.told != nil {
+		p.told[sp.UID] = true
+	}
 	p.set()
 	p.log.Info("pod enrolled", "pod", sp.Name.String(), "uid", sp.UID, "listeners", len(ls))
 }

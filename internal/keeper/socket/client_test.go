@@ -30,6 +30,7 @@ func TestEventsArriveInOrder(t *testing.T) {
 			ls = append(ls, l)
 		}
 		h.Enrolled(pod, ls)
+		h.Synced()
 		h.Left("pod", 30*time.Second)
 	}}
 	_, path := serve(t, k)
@@ -39,6 +40,7 @@ func TestEventsArriveInOrder(t *testing.T) {
 	r.want(t, "certificate ns/sa [leaf ca] 1000000000")
 	r.want(t, "certificate / [own] 2000000000")
 	r.want(t, "enrolled pod ns/web-1 ns/sa [10.0.0.1 fd00::1] out4 in4 out6 in6")
+	r.want(t, "synced")
 	r.want(t, "left pod 30s")
 	for _, fd := range r.fds {
 		if typ, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || typ != unix.SOCK_STREAM {

@@ -163,6 +163,8 @@ func (r *recorder) Certificate(c Certificate) {
 	r.events <- fmt.Sprintf("certificate %s %s %d", c.Account, c.Chain, c.NotAfter.Unix())
 }
 
+func (r *recorder) Synced() { r.events <- "synced" }
+
 func (r *recorder) Roots(td string, pem []byte) { r.events <- fmt.Sprintf("roots %s %s", td, pem) }
 
 func (r *recorder) want(t *testing.T, want string) {

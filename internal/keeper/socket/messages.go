@@ -32,6 +32,7 @@ const (
 	kindLeft        kind = 49
 	kindCertificate kind = 50
 	kindRoots       kind = 51
+	kindSynced      kind = 52
 )
 
 const headerLen = 5
@@ -192,6 +193,7 @@ type event struct {
 	left        *left
 	certificate *Certificate
 	roots       *roots
+	synced      bool
 }
 
 type enrolled struct {
@@ -233,6 +235,9 @@ func (e event) encode() ([]byte, error) {
 		w.bytes(e.roots.pem, MaxMessage-1)
 		return w.done()
 	}
+	if e.synced {
+		return start(kindSynced, 0).done()
+	}
 	return nil, errors.New("empty event")
 }
 
@@ -269,6 +274,8 @@ func parseEvent(b []byte, fds []int) (event, error) {
 		e.certificate = readCertificate(r)
 	case kindRoots:
 		e.roots = &roots{trustDomain: r.str(maxDomain), pem: bytes.Clone(r.bytes(MaxMessage - 1))}
+	case kindSynced:
+		e.synced = true
 	default:
 		r.fail(fmt.Errorf("message of type %d", k))
 	}

@@ -272,6 +272,9 @@ func (s *session) Left(uid string, drain time.Duration) {
 	s.event(event{left: &left{uid, drain}}, nil)
 }
 
+// Synced ends the events of the beginning.
+func (s *session) Synced() { s.event(event{synced: true}, nil) }
+
 func (s *session) Certificate(c Certificate) { s.event(event{certificate: &c}, nil) }
 
 func (s *session) Roots(trustDomain string, pem []byte) {

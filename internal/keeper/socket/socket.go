@@ -98,6 +98,8 @@ type Handler interface {
 	Certificate(Certificate)
 	// Roots replaces the trust domain's roots, in PEM.
 	Roots(trustDomain string, pemBundle []byte)
+	// Synced says that everything has been told since the connection began: a pod that was not is not enrolled any more.
+	Synced()
 }
 
 // Violation is a breach of the protocol. It ends the connection and is counted by its kind.

@@ -36,7 +36,8 @@ type Protocol interface {
 	// Feed takes bytes and returns how many it has used up; the rest comes again, with more behind it.
 	// An error ends the connection with Abort; the protocol has written its farewell before.
 	Feed(b []byte) (int, error)
-	// EOF says that the peer has half-closed. Nothing is fed afterwards. It is not called while reading is paused,
+	// EOF says that the peer has half-closed in good order: over TLS by close_notify; without, it is Closed with an
+	// error, for a body may end here. Nothing is fed afterwards. It is not called while reading is paused,
 	// so that every byte which Feed could still take has been taken.
 	EOF()
 	// Writable says that Pending fell to zero after a Write had left it above HighWater.

@@ -64,8 +64,8 @@ func (c *Client) frame(h *exchange.Head, end bool) int64 {
 	switch {
 	case h.Method == "CONNECT" || h.Protocol != "":
 		return -1
-	case end && h.Length <= 0:
-		if h.Length == 0 || h.Method == "POST" || h.Method == "PUT" || h.Method == "PATCH" {
+	case end: // whatever it declared: there is no body
+		if h.Length >= 0 || h.Method == "POST" || h.Method == "PUT" || h.Method == "PATCH" {
 			return 0
 		}
 	case h.Length >= 0 && !announcesTrailers(h):

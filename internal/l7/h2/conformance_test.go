@@ -195,7 +195,7 @@ func TestLargeHead(t *testing.T) {
 		many = append(many, fmt.Sprint("x", i), "v")
 	}
 	_, w = serve(t, newPeer(true).get(1, many...).Bytes(), 1<<20, ServerConfig{})
-	if frames := strings.Join(said(t, w.Out), "\n"); !strings.Contains(frames, "RST 1 1") {
+	if frames := strings.Join(said(t, w.Out), "\n"); !strings.Contains(frames, "HEADERS 1 :status=431") {
 		t.Errorf("130 fields: %s", frames)
 	}
 }

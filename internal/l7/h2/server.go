@@ -93,8 +93,11 @@ func (s *serverRole) headers(id uint32, fields []exchange.Field, how block) erro
 		return s.tooLarge(id, how.end)
 	}
 	h, err := readRequest(fields, s.private)
-	if err != nil || how.self || len(h.Fields) > s.lim.HeadFields || how.end && h.Length > 0 {
+	if err != nil || how.self || how.end && h.Length > 0 {
 		return s.refuse(id, codeProtocol)
+	}
+	if len(h.Fields) > s.lim.HeadFields {
+		return s.tooLarge(id, how.end)
 	}
 	s.begin(id, h, how.end)
 	return nil

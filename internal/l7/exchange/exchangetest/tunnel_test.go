@@ -132,17 +132,23 @@ func TestConnect(t *testing.T) {
 		io.WriteString(nc, "HTTP/1.1 200 OK\r\n\r\n")
 		io.Copy(nc, r)
 	}
-	eachRaw(t, serve, func(t *testing.T, nc *net.TCPConn, r *bufio.Reader) {
-		io.WriteString(nc, "CONNECT db:5432 HTTP/1.1\r\nHost: db:5432\r\n\r\n")
-		if h := head(t, r); h != "HTTP/1.1 200 OK\r\n\r\n" {
-			t.Fatalf("answer: %q", h)
+	for _, middle := range []string{"", Private, H2} {
+		for target, want := range map[string]string{"db:5432": "HTTP/1.1 200 OK\r\n\r\n", "other:1": "HTTP/1.1 403 Forbidden\r\n"} {
+			nc, r := dialRaw(t, way(t, path{H1, middle, H1}, rawServer(t, serve), exchange.Limits{}))
+			fmt.Fprintf(nc, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target)
+			if h := head(t, r); !strings.HasPrefix(h, want) {
+				t.Fatalf("by way of %q, answer: %q", middle, h)
+			}
+			if target == "other:1" {
+				continue
+			}
+			io.WriteString(nc, "bytes")
+			nc.CloseWrite()
+			if got, err := io.ReadAll(r); err != nil || string(got) != "bytes" {
+				t.Fatalf("by way of %q, tunnel gave %q, %v", middle, got, err)
+			}
 		}
-		io.WriteString(nc, "bytes")
-		nc.CloseWrite()
-		if got, err := io.ReadAll(r); err != nil || string(got) != "bytes" {
-			t.Fatalf("tunnel gave %q, %v", got, err)
-		}
-	})
+	}
 }
 
 func TestHeaderCase(t *testing.T) {

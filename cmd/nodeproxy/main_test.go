@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fairlead.io/fairlead/internal/cni"
+	"fairlead.io/fairlead/internal/identity"
+)
+
+func requireRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") == "true" || os.Getenv("REQUIRE_ROOT") == "1" {
+		t.Fatal("needs root")
+	}
+	t.Skip("needs root")
+}
+
+func TestRoles(t *testing.T) {
+	for _, args := range [][]string{nil, {"--help"}, {"kepper"}} {
+		err := run(t.Context(), args)
+		if err == nil || !strings.Contains(err.Error(), "cleanup, keeper, preflight") {
+			t.Errorf("nodeproxy %q: %v, want the roles there are", args, err)
+		}
+	}
+}
+
+func TestKeeperSaysEverythingThatIsMissing(t *testing.T) {
+	err := run(t.Context(), []string{"keeper", "--state="})
+	for _, name := range []string{"--node", "--controller", "--roots", "--token-file", "--state"} {
+		if err == nil || !strings.Contains(err.Error(), name+" is required") {
+			t.Errorf("%v, want %s", err, name)
+		}
+	}
+	if err := run(t.Context(), []string{"cleanup", "everything"}); err == nil || !strings.Contains(err.Error(), `unexpected argument "everything"`) {
+		t.Errorf("cleanup everything: %v", err)
+	}
+}
+
+func TestEveryFlagIsDocumented(t *testing.T) {
+	newKeeperFlags().set.VisitAll(func(f *flag.Flag) {
+		if len(f.Usage) < 10 {
+			t.Errorf("--%s: %q", f.Name, f.Usage)
+		}
+	})
+}
+
+func TestNodeAddresses(t *testing.T) {
+	f := newKeeperFlags()
+	if err := f.parse([]string{"--node-address=10.0.0.1,fd00::1", "--node-address", "10.0.0.2"}); err != nil {
+		t.Fatal(err)
+	}
+	if want := netip.MustParseAddr("10.0.0.2"); len(f.nodeAddrs) != 3 || f.nodeAddrs[2] != want {
+		t.Errorf("addresses: %v", f.nodeAddrs)
+	}
+	f = newKeeperFlags()
+	f.set.SetOutput(io.Discard)
+	if err := f.parse([]string{"--node-address=node-1"}); err == nil {
+		t.Error("a name was taken for an address")
+	}
+}
+
+// The keeper's program, with the controller away: it answers the plugin, leaves its pins at the end, and cleanup takes
+// them back.
+func TestKeeperLifecycle(t *testing.T) {
+	requireRoot(t)
+	dir := t.TempDir()
+	bpffs := filepath.Join(dir, "bpf")
+	if err := os.Mkdir(bpffs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("none", bpffs, "bpf", 0, "mode=0700"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(bpffs, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	td, err := identity.ParseTrustDomain("cluster.local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := identity.NewCA(td)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string][]byte{"roots.pem": ca.RootPEM(), "token": []byte("secret\n")} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kernel := []string{"--bpffs", bpffs, "--instance", "lifecycle", "--netns-dir", dir, "--log-level", "ERROR"}
+	t.Cleanup(func() { _ = run(context.Background(), append([]string{"cleanup"}, kernel...)) })
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, append([]string{"keeper", "--node", "n1", "--controller", "127.0.0.1:1", "--roots", filepath.Join(dir, "roots.pem"),
+			"--token-file", filepath.Join(dir, "token"), "--state", filepath.Join(dir, "state"), "--keys", filepath.Join(dir, "keys"),
+			"--run", filepath.Join(dir, "run"), "--proxy-uid", "65532"}, kernel...))
+	}()
+	socket, proxySocket := filepath.Join(dir, "run/cni.sock"), filepath.Join(dir, "run/proxy/proxy.sock")
+	deadline := time.Now().Add(20 * time.Second)
+	for err = os.ErrNotExist; err != nil && !strings.Contains(err.Error(), "not heard from the controller"); {
+		select {
+		case err := <-done:
+			t.Fatalf("keeper ended: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no answer to STATUS: %v", err)
+		}
+		err = cni.Call(ctx, socket, &cni.Request{Command: cni.Status}, nil)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(proxySocket, &st); err != nil || st.Uid != 65532 || st.Mode&0o777 != 0o600 {
+		t.Errorf("proxy's socket: uid %d mode %o, %v", st.Uid, st.Mode, err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Errorf("keeper: %v", err)
+	}
+	pins, _ := filepath.Glob(filepath.Join(bpffs, "fairlead/lifecycle/*"))
+	if len(pins) == 0 {
+		t.Error("nothing is in force after a clean shutdown")
+	}
+	if err := run(t.Context(), append([]string{"cleanup"}, kernel...)); err != nil {
+		t.Errorf("cleanup: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(bpffs, "fairlead")); !os.IsNotExist(err) {
+		t.Errorf("pins are left after cleanup: %v", err)
+	}
+}
