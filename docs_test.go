@@ -193,6 +193,15 @@ func anchors(page string) map[string]bool {
 	return all
 }
 
+// TestNamedDirectoriesExist: the table of CONTRIBUTING.md is what there is, not what there will be.
+func TestNamedDirectoriesExist(t *testing.T) {
+	for dir := range namedDirectories(read(t, "CONTRIBUTING.md")) {
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			t.Errorf("CONTRIBUTING.md has a sentence for %s, which is no directory", dir)
+		}
+	}
+}
+
 func TestArchitectureFitsItsLength(t *testing.T) {
 	if n := strings.Count(read(t, "docs/ARCHITECTURE.md"), "\n"); n > 400 {
 		t.Errorf("docs/ARCHITECTURE.md has %d lines, at most 400", n)
