@@ -9,6 +9,7 @@ package mesh
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 )
 
@@ -17,10 +18,16 @@ type Account struct{ Namespace, Name string }
 
 func (a Account) String() string { return a.Namespace + "/" + a.Name }
 
+// LogValue makes an account one word in the log, as everywhere else.
+func (a Account) LogValue() slog.Value { return slog.StringValue(a.String()) }
+
 // Name is a namespaced object's name.
 type Name struct{ Namespace, Name string }
 
 func (n Name) String() string { return n.Namespace + "/" + n.Name }
+
+// LogValue makes a name one word in the log.
+func (n Name) LogValue() slog.Value { return slog.StringValue(n.String()) }
 
 // Pod is one row of the address table.
 type Pod struct {

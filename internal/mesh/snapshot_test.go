@@ -1,7 +1,9 @@
 package mesh
 
 import (
+	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -91,5 +93,14 @@ func TestAppProtocols(t *testing.T) {
 		if got := ParseAppProtocol(s); got != want {
 			t.Errorf("%q = %v, want %v", s, got, want)
 		}
+	}
+}
+
+func TestNamesAreOneWordInTheLog(t *testing.T) {
+	var b strings.Builder
+	log := slog.New(slog.NewJSONHandler(&b, nil))
+	log.Info("m", "pod", Name{"shop", "web-1"}, "account", Account{"shop", "web"})
+	if !strings.HasSuffix(b.String(), `"msg":"m","pod":"shop/web-1","account":"shop/web"}`+"\n") {
+		t.Error(b.String())
 	}
 }
