@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	secretMarker = "never-in-the-clear-1b9d6bcd" // sent between pods of the mesh
+	secretMarker = "never-in-the-clear-1b9d6bcd"  // sent between pods of the mesh
 	clearMarker  = "always-in-the-clear-4c35f1a7" // sent once by a pod outside, to see that the capture sees
 )
 
