@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The guard, on the egress of a pod's device: a SYN leaves only from a socket with our tag, so raw and packet sockets
  * cannot open a connection past the redirect. Packet sockets with PACKET_QDISC_BYPASS do step out: they skip tc.
