@@ -74,6 +74,20 @@ func TestUnsupportedFeature(t *testing.T) {
 	}
 }
 
+// TestIsOlder: the skips of this package hang on it.
+func TestIsOlder(t *testing.T) {
+	for _, c := range []struct {
+		release, minimum string
+		want             bool
+	}{
+		{"6.1.0-56-amd64", "6.6", true}, {"6.6.1", "6.6", false}, {"6.12.95+deb12-amd64", "6.6", false}, {"5.15.0", "6.6", true}, {"7.0", "6.6", false},
+	} {
+		if got := isOlder(t, c.release, c.minimum); got != c.want {
+			t.Errorf("%s older than %s: %v", c.release, c.minimum, got)
+		}
+	}
+}
+
 func TestConfig(t *testing.T) {
 	for _, name := range []string{"a/b", ".a", "_a", "..", "/"} {
 		if _, err := (Config{Instance: name, Cgroup: "/x"}).withDefaults(); err == nil {
