@@ -6,11 +6,11 @@ export CGO_ENABLED ?= 0
 LDFLAGS   := -s -w -X fairlead.io/fairlead/internal/admin.Version=$(shell git describe --always --dirty 2>/dev/null || echo devel)
 
 # Packages whose tests use the kernel: one at a time, as root.
-KERNEL    := internal/redirect internal/keeper internal/testnet cmd/cni-plugin
+KERNEL    := internal/redirect internal/keeper internal/testnet cmd/cni-plugin cmd/nodeproxy
 FUZZTIME  ?= 1m
 TOOL      := $(GO) tool -modfile=test/tools/go.mod
 
-.PHONY: help build plugins demo test packages unit kernel kernels system conformance lint fuzz generate generate-check clean
+.PHONY: help build plugins demo test packages unit kernel kernels system lint fuzz generate generate-check clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -25,7 +25,7 @@ plugins: ## build the reference CNI plugins that the simulated nodes use
 demo: build plugins ## two nodes, one controller and the vote application: ARGS="--once" or ARGS="--once --mesh=off"
 	@$(BIN)/demo --bin $(BIN) $(ARGS)
 
-test: packages generate-check unit kernel system conformance ## all tests; as root the kernel, node and system tests too
+test: packages generate-check unit kernel system ## all tests; as root the kernel, node and system tests too
 
 packages: ## install the Debian packages that the tests use, as root
 	@test/packages
@@ -40,11 +40,8 @@ kernel: ## what needs root and the kernel, under -race, one package at a time
 kernels: ## the kernel tests in virtual machines with the kernels of Debian: KERNELS="6.1 6.12"
 	test/kernels/run $(KERNELS)
 
-system: ## real programs and faults, in whole nodes
+system: ## real programs, faults and h2spec, in whole nodes
 	cd test/system && $(GO) vet ./... && $(GO) test -timeout 15m ./...
-
-conformance: ## h2spec against the proxy's HTTP/2 side
-	test/h2spec/run
 
 lint: ## golangci-lint, pinned in test/tools
 	$(TOOL) golangci-lint run ./...

@@ -126,9 +126,7 @@ func (b *brain) ClientTLS(p *l7.Pod, e *balance.Endpoint, alpn string) (*tls.Con
 		return nil, err
 	}
 	cfg := identity.ClientTLS(src, bundle, identity.OnlyIDOn(id, e.Node))
-	cfg.NextProtos = []string{alpn}
-	cfg.DynamicRecordSizingDisabled = true
-	return cfg, nil
+	return tuned(cfg, alpn), nil
 }
 
 // ServerTLS shows the pod's own account. A peer whose address is in the table must be who the table says; one whose
@@ -141,9 +139,21 @@ func (b *brain) ServerTLS(p *l7.Pod, peer netip.AddrPort) (*tls.Config, error) {
 		return nil, err
 	}
 	cfg := identity.ServerTLS(src, bundle, func(q identity.Peer) error { return b.checkPeer(peer.Addr(), q) })
-	cfg.NextProtos = []string{l7.ALPNHTTP, l7.ALPNTCP}
+	return tuned(cfg, l7.ALPNHTTP, l7.ALPNTCP), nil
+}
+
+// tuned makes a configuration the engine's: its protocols, whole records, and refusals that it knows for what they are.
+func tuned(cfg *tls.Config, alpns ...string) *tls.Config {
+	cfg.NextProtos = alpns
 	cfg.DynamicRecordSizingDisabled = true
-	return cfg, nil
+	verify := cfg.VerifyConnection
+	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+		if err := verify(cs); err != nil {
+			return fmt.Errorf("%w: %w", l7.ErrIdentity, err)
+		}
+		return nil
+	}
+	return cfg
 }
 
 // checkPeer holds a verified certificate against the table: the address must be a pod of that account on that node.
