@@ -118,6 +118,11 @@ func runKeeper(ctx context.Context, args []string) (err error) {
 	if err := redirect.Preflight(); err != nil {
 		return fmt.Errorf("preflight: %w", err)
 	}
+	if f.guard {
+		if err := redirect.PreflightGuard(); err != nil {
+			return fmt.Errorf("preflight of -guard: %w", err)
+		}
+	}
 	f.kernel.Probe.NodeAddrs, f.kernel.Log = f.nodeAddrs, log
 	r, err := redirect.Open(f.kernel)
 	if err != nil {

@@ -36,6 +36,16 @@ func TestPreflight(t *testing.T) {
 	check(t, Preflight())
 }
 
+// TestPreflightGuard: it says beforehand what Set would say.
+func TestPreflightGuard(t *testing.T) {
+	requireRoot(t)
+	err := PreflightGuard()
+	lacks := new(UnsupportedFeature)
+	if old := olderThan(t, "6.6"); old != errors.As(err, &lacks) || old && lacks.Minimum != "6.6" || !old && err != nil {
+		t.Errorf("older than 6.6 is %v: %v", old, err)
+	}
+}
+
 func TestUnsupportedFeature(t *testing.T) {
 	err := fmt.Errorf("pod x: %w", &UnsupportedFeature{Name: "tcx", Minimum: "6.6", Err: unix.EINVAL})
 	if !errors.Is(err, ebpf.ErrNotSupported) || !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "6.6") {
