@@ -27,6 +27,7 @@ type outcome struct {
 	passed  []string
 	failed  []string
 	skipped []skip
+	costs   []string // what the verifier says of each program
 	lines   []string // all that was printed
 }
 
@@ -38,6 +39,7 @@ var (
 	resultLine = regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+) \(`)
 	runLine    = regexp.MustCompile(`^=== (?:RUN|NAME|CONT)\s+(\S+)`)
 	needsLine  = regexp.MustCompile(`needs Linux (\d+)\.(\d+)`)
+	costLine   = regexp.MustCompile(`\w+_test\.go:\d+: (.* instructions, .* verified.*)`)
 	release    = regexp.MustCompile(`^(\d+)\.(\d+)`)
 )
 
@@ -59,6 +61,8 @@ func read(r io.Reader) (outcome, error) {
 			current = m[1]
 		} else if m := resultLine.FindStringSubmatch(line); m != nil {
 			o.add(m[1], m[2], reason[m[2]])
+		} else if m := costLine.FindStringSubmatch(line); m != nil {
+			o.costs = append(o.costs, m[1])
 		} else {
 			reason[current] = strings.TrimSpace(line)
 		}
@@ -122,6 +126,9 @@ func (o *outcome) print(w io.Writer) {
 	}
 	for _, t := range o.failed {
 		fmt.Fprintln(w, "  FAIL", t)
+	}
+	for _, c := range o.costs {
+		fmt.Fprintln(w, "  cost", c)
 	}
 	fmt.Fprintf(w, "  Linux %s: %d passed, %d skipped, %d failed\n", o.kernel, len(o.passed), len(o.skipped), len(o.failed))
 }

@@ -11,6 +11,7 @@ const ran = `fairlead-kernels: Linux 6.1.0-56-amd64
 === RUN   TestA/x
 --- PASS: TestA (0.10s)
     --- PASS: TestA/x (0.05s)
+    layout_test.go:133: fl_guard  312 instructions,  1050 verified
 === RUN   TestGuard
     guard_test.go:1: %s
 --- %s: TestGuard (0.00s)
@@ -39,6 +40,9 @@ func TestRead(t *testing.T) {
 		}
 		if n := len(out.passed) + len(out.failed) + len(out.skipped); strings.Contains(c.log, "TestGuard") && n != 3 {
 			t.Errorf("%s: %d results", c.name, n)
+		}
+		if strings.Contains(c.log, "TestGuard") && len(out.costs) != 1 {
+			t.Errorf("%s: costs %q", c.name, out.costs)
 		}
 	}
 }
