@@ -15,12 +15,15 @@ import (
 // defaultCaps are what container runtimes give a root process: CAP_NET_RAW is among them, CAP_NET_ADMIN is not.
 const defaultCaps = 0xa80425fb
 
-// asProcess runs f in the pod with these capabilities, on a thread that ends afterwards.
+// asProcess runs f in the pod with these capabilities, on a thread that ends afterwards. The signal by which Go's
+// scheduler preempts is blocked: a system call on a socket with a time limit is not taken up again after one.
 func asProcess(ns *NetNS, caps uint64, f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		err := unix.Setns(ns.FD(), unix.CLONE_NEWNET)
+		var preempt unix.Sigset_t
+		preempt.Val[0] = 1 << (unix.SIGURG - 1)
+		err := errors.Join(unix.PthreadSigmask(unix.SIG_BLOCK, &preempt, nil), unix.Setns(ns.FD(), unix.CLONE_NEWNET))
 		if err == nil {
 			hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 			data := [2]unix.CapUserData{
