@@ -124,6 +124,11 @@ func runKeeper(ctx context.Context, args []string) (err error) {
 	if err := redirect.Preflight(); err != nil {
 		return fmt.Errorf("preflight: %w", err)
 	}
+	if f.guard {
+		if err := redirect.PreflightGuard(); err != nil {
+			return fmt.Errorf("preflight of -guard: %w", err)
+		}
+	}
 	f.kernel.Probe.NodeAddrs, f.kernel.Log = f.nodeAddrs, log
 	if f.hostNetNS != "" {
 		ns, err := redirect.OpenNetNS(f.hostNetNS)
