@@ -50,9 +50,7 @@ func restartAll(t *testing.T, n *testnet.MeshNode) {
 	if err := errors.Join(n.Keeper.Kill(), n.Proxy.Kill(), n.StartKeeper(t.Context()), n.StartProxy()); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.WaitReady(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	mustReady(t, n)
 }
 
 // mustWait has a pod of the mesh wait for the controller.
