@@ -10,7 +10,7 @@ KERNEL    := internal/redirect internal/keeper internal/testnet cmd/cni-plugin c
 FUZZTIME  ?= 1m
 TOOL      := $(GO) tool -modfile=test/tools/go.mod
 
-.PHONY: help build plugins demo test packages unit kernel system conformance lint fuzz generate clean
+.PHONY: help build plugins demo test packages unit kernel system lint fuzz generate clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -25,7 +25,7 @@ plugins: ## build the reference CNI plugins that the simulated nodes use
 demo: build plugins ## two nodes, one controller and the vote application: ARGS="--once" or ARGS="--once --mesh=off"
 	@$(BIN)/demo --bin $(BIN) $(ARGS)
 
-test: packages unit kernel system conformance ## all tests; as root the kernel, node and system tests too
+test: packages unit kernel system ## all tests; as root the kernel, node and system tests too
 
 packages: ## install the Debian packages that the tests use, as root
 	@test/packages
@@ -37,11 +37,8 @@ unit: ## what needs no root, under -race
 kernel: ## what needs root and the kernel, under -race, one package at a time
 	CGO_ENABLED=1 $(GO) test -race -p 1 $(KERNEL:%=./%/...)
 
-system: ## real programs and faults, in whole nodes
+system: ## real programs, faults and h2spec, in whole nodes
 	cd test/system && $(GO) vet ./... && $(GO) test -timeout 15m ./...
-
-conformance: ## h2spec against the proxy's HTTP/2 side
-	test/h2spec/run
 
 lint: ## golangci-lint, pinned in test/tools
 	$(TOOL) golangci-lint run ./...

@@ -56,6 +56,12 @@ func (in *arrival) await(r *errand) {
 			return
 		}
 	}
+	if kind != KindUnknown && len(f.first) == 0 && !f.cut.Load() {
+		// It has closed without a word: its node dialled while it looked at the client's bytes, and had no use for the
+		// connection. What a client of the mesh closes without a word comes after a handshake.
+		f.refuse(CauseCancel, nil)
+		return
+	}
 	if in.plainErr != nil {
 		f.refuse(CauseRefused, in.plainErr)
 		return

@@ -59,7 +59,7 @@ func (b *brain) Outbound(ctx context.Context, p *l7.Pod, dst netip.AddrPort) (*l
 	if s, err = b.withEndpoints(ctx, s, svc.Name); err != nil {
 		return nil, err
 	}
-	return &l7.Destination{Addr: dst, Service: svc.Name, Port: port, Cluster: b.clusters.get(s, svc, port)}, nil
+	return &l7.Destination{Addr: dst, Service: svc.Name, Port: port, Cluster: b.clusters.get(s, svc, port, dst.Addr())}, nil
 }
 
 // endpointAt is the endpoint of an address that is dialled as it is.

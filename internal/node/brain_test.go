@@ -199,3 +199,26 @@ func TestPeersAreHeldAgainstTheTable(t *testing.T) {
 		}
 	}
 }
+
+// An app that listens on IPv4 alone is not sent what was dialled by IPv6.
+func TestAddressFamilyStays(t *testing.T) {
+	w := newWorld()
+	d := dbService()
+	vip6 := netip.MustParseAddr("fd96::a")
+	d.Services[0].Addrs = append(d.Services[0].Addrs, vip6)
+	w.apply(d)
+	v4, v6 := netip.AddrPortFrom(dbIP, 3306), netip.MustParseAddrPort("[fd44:2::9]:3306")
+	w.apply(dbEndpoints(mesh.Endpoint{Addr: v4, Ready: true}, mesh.Endpoint{Addr: v6, Ready: true}))
+	b := testBrain(w)
+	for from, want := range map[netip.Addr]netip.AddrPort{vip: v4, vip6: v6} {
+		d, err := b.Outbound(t.Context(), webPod, netip.AddrPortFrom(from, 3306))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			if e, err := d.Cluster.Pick(balance.Choice{}); err != nil || e.Addr != want {
+				t.Fatalf("%v led to %v, %v, want %v", from, e, err, want)
+			}
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -19,21 +20,23 @@ type clusters struct {
 type clusterKey struct {
 	service mesh.Name
 	port    string // the port's name
+	v4      bool   // of the address that was dialled: as without a mesh, IPv4 leads to IPv4 and IPv6 to IPv6
 }
 
 func newClusters(node string) *clusters {
 	return &clusters{node: node, m: map[clusterKey]*balance.Cluster{}}
 }
 
-// get returns the cluster of a service port, made from the snapshot on first use.
-func (c *clusters) get(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port) *balance.Cluster {
-	key := clusterKey{svc.Name, port.Name}
+// get returns the cluster of a service port, made from the snapshot on first use. Its endpoints are of the family of dst:
+// an app need not listen on the other.
+func (c *clusters) get(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port, dst netip.Addr) *balance.Cluster {
+	key := clusterKey{svc.Name, port.Name, dst.Unmap().Is4()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.m[key]
 	if b == nil {
 		b = balance.New(balance.Config{Node: c.node})
-		fill(b, s, svc, port.Name)
+		fill(b, s, svc, key)
 		c.m[key] = b
 	}
 	return b
@@ -51,15 +54,18 @@ func (c *clusters) update(s *mesh.Snapshot) {
 			delete(c.m, key)
 			continue
 		}
-		fill(b, s, svc, key.port)
+		fill(b, s, svc, key)
 	}
 }
 
-func fill(b *balance.Cluster, s *mesh.Snapshot, svc *mesh.Service, port string) {
+func fill(b *balance.Cluster, s *mesh.Snapshot, svc *mesh.Service, key clusterKey) {
 	b.SetPolicy(balance.Policy{Affinity: time.Duration(svc.Affinity) * time.Second, LocalOnly: svc.LocalOnly})
-	from := s.Endpoints(svc.Name).Of(port)
+	from := s.Endpoints(svc.Name).Of(key.port)
 	eps := make([]balance.Endpoint, 0, len(from))
 	for _, e := range from {
+		if e.Addr.Addr().Unmap().Is4() != key.v4 {
+			continue
+		}
 		be := balance.Endpoint{Addr: e.Addr, Node: e.Node, Ready: e.Ready, Serving: e.Serving}
 		if p := s.PodByAddr(e.Addr.Addr()); p != nil {
 			be.Pod, be.Mesh, be.Account, be.Node = p, p.InMesh, p.Account, p.Node

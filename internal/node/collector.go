@@ -59,7 +59,7 @@ func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
 		if rest, ok := strings.CutPrefix(name, "keeper_"); ok {
 			desc, name = keeperDesc, rest
 		} else {
-			name = strings.TrimPrefix(name, "bpf_")
+			name = strings.TrimPrefix(name, "redirect_")
 		}
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), name)
 	}

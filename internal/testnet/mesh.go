@@ -20,7 +20,10 @@ type MeshConfig struct {
 	TrustDomain string // default "cluster.local"
 	// More arguments for each program.
 	ControllerArgs, KeeperArgs, ProxyArgs []string
-	Ready                                 time.Duration // how long to wait for all of it; default 30 s
+	// KubeletCgroup tells keepers the cgroup by which they know a kubelet's probes: that of programs on the node with
+	// Command.Cgroup KubeletCgroup. Else they are told the node's addresses alone.
+	KubeletCgroup bool
+	Ready         time.Duration // how long to wait for all of it; default 30 s
 }
 
 // Mesh is the product at work in a lab: a controller, and a keeper and a proxy on every node.
@@ -117,10 +120,18 @@ func (n *MeshNode) StartKeeper(ctx context.Context) error {
 		return fmt.Errorf("wait for the roots: %w", err)
 	}
 	args := []string{"keeper", "--node=" + n.Name, "--controller=" + n.mesh.controllerAddr(), "--trust-domain=" + n.mesh.cfg.TrustDomain,
-		"--roots=" + n.mesh.roots(), "--token-file=" + n.path("token"), "--state=" + n.StateDir(), "--keys=" + n.path("keys"),
+		"--roots=" + n.mesh.roots(), "--token-file=" + n.path("token"), "--state=" + n.StateDir(), "--keys=" + n.KeysDir(),
 		"--run=" + n.RunDir(), "--bpffs=" + n.BPFFS(), "--instance=" + n.Name, "--cgroup=" + cgroupRoot(), "--netns-dir=" + n.NetNSDir(), fmt.Sprintf("--proxy-uid=%d", ProxyUID)}
 	for _, a := range n.Addrs {
 		args = append(args, "--node-address="+a.String())
+	}
+	if n.mesh.cfg.KubeletCgroup {
+		dir, err := openCgroup(filepath.Join(n.Cgroup(), KubeletCgroup))
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		args = append(args, "--kubelet-cgroup="+dir.Name(), "--host-netns="+n.NetNS())
 	}
 	p, err := n.Node.StartKeeper(filepath.Join(n.mesh.cfg.Bin, "nodeproxy"), append(args, n.mesh.cfg.KeeperArgs...)...)
 	if err != nil {

@@ -33,7 +33,10 @@ func (s *stage) show(ctx context.Context) error {
 		text := s.header()
 		if s.mesh != nil {
 			now, err := s.scrape(ctx)
-			if err != nil && ctx.Err() == nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
 				text += fmt.Sprintf("\n  no metrics: %v\n", err)
 			} else {
 				text += table(now, last)

@@ -4,6 +4,7 @@ package system
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -53,7 +54,12 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return m.Run()
+	code := m.Run()
+	if err := closeShared(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
 }
 
 // root skips the test for other users, unless skipping is forbidden.
@@ -72,23 +78,18 @@ func root(t testing.TB) {
 func newMesh(t testing.TB, cfg testnet.MeshConfig) *testnet.Mesh {
 	t.Helper()
 	root(t)
-	lab, err := testnet.New(testnet.Config{Nodes: 2, Plugins: filepath.Join(bin, "cni"), CNIPlugin: filepath.Join(bin, "cni-plugin")})
+	lab, err := newLab()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if t.Failed() && *keepLogs != "" {
-			if err := os.CopyFS(filepath.Join(*keepLogs, t.Name()), os.DirFS(lab.LogDir())); err != nil {
-				t.Log(err)
-			}
+		if t.Failed() {
+			saveLogs(t, lab)
 		}
 		if err := lab.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := lab.LabelNamespace("app", map[string]string{"fairlead.io/mesh": "enabled"}); err != nil {
-		t.Fatal(err)
-	}
 	cfg.Bin = bin
 	m, err := lab.StartMesh(t.Context(), cfg)
 	if err != nil {
@@ -103,6 +104,28 @@ func newMesh(t testing.TB, cfg testnet.MeshConfig) *testnet.Mesh {
 		}
 	})
 	return m
+}
+
+// newLab makes the lab that the product is started in.
+func newLab() (*testnet.Lab, error) {
+	lab, err := testnet.New(testnet.Config{Nodes: 2, Plugins: filepath.Join(bin, "cni"), CNIPlugin: filepath.Join(bin, "cni-plugin")})
+	if err != nil {
+		return nil, err
+	}
+	if err := lab.LabelNamespace("app", map[string]string{"fairlead.io/mesh": "enabled"}); err != nil {
+		return nil, errors.Join(err, lab.Close())
+	}
+	return lab, nil
+}
+
+// saveLogs copies the product's logs to where -keep-logs says.
+func saveLogs(t testing.TB, lab *testnet.Lab) {
+	if *keepLogs == "" {
+		return
+	}
+	if err := os.CopyFS(filepath.Join(*keepLogs, t.Name()), os.DirFS(lab.LogDir())); err != nil {
+		t.Log(err)
+	}
 }
 
 // mustAddPod starts a pod in the namespace "app" with the label app=name.
@@ -131,6 +154,11 @@ func mustStart(t testing.TB, p *testnet.Pod, c testnet.Command) *testnet.Process
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := proc.Stop(2 * time.Second); err != nil {
+			t.Error(err)
+		}
+	})
 	return proc
 }
 

@@ -1,0 +1,121 @@
+// Web is an HTTP server for tests, HTTP/1.1 and HTTP/2 without TLS on one port. It shows what reached it.
+//
+//	/echo          the request's body
+//	/bytes?n=N     N bytes, the same every time
+//	/status?code=N an answer with that status
+//	/show          the request as JSON: method, protocol, remote address, headers, server's name
+//	/ws            a WebSocket that echoes messages, and closes with 4321 when told "close"
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"log"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+var name = flag.String("name", "", "what /show and every answer's header X-Server say")
+
+func main() {
+	listen := flag.String("listen", ":8080", "address")
+	flag.Parse()
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/echo", echo)
+	mux.HandleFunc("/bytes", bytes)
+	mux.HandleFunc("/status", status)
+	mux.HandleFunc("/show", show)
+	mux.HandleFunc("/ws", ws)
+	srv := &http.Server{Addr: *listen, Protocols: &protocols, ReadHeaderTimeout: 10 * time.Second,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Server", *name)
+			mux.ServeHTTP(w, r)
+		})}
+	log.Fatal(srv.ListenAndServe())
+}
+
+func echo(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength >= 0 {
+		w.Header().Set("X-Length", strconv.FormatInt(r.ContentLength, 10))
+	}
+	// Whole first: before an answer to HTTP/1 begins, net/http throws away what is left of the body.
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<20))
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Write(body)
+}
+
+func bytes(w http.ResponseWriter, r *http.Request) {
+	n, err := strconv.Atoi(r.FormValue("n"))
+	if err != nil || n < 0 || n > 100<<20 {
+		http.Error(w, "n?", http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(n))
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if r.Method == http.MethodHead {
+		return
+	}
+	line := make([]byte, 4096)
+	for i := range line {
+		line[i] = byte(i*i>>4 + i)
+	}
+	for ; n > 0; n -= len(line) {
+		if _, err := w.Write(line[:min(n, len(line))]); err != nil {
+			return
+		}
+	}
+}
+
+func status(w http.ResponseWriter, r *http.Request) {
+	code, err := strconv.Atoi(r.FormValue("code"))
+	if err != nil || code < 200 || code > 599 {
+		code = http.StatusBadRequest
+	}
+	w.WriteHeader(code)
+}
+
+func show(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(map[string]any{"method": r.Method, "proto": r.Proto, "remote": r.RemoteAddr, "host": r.Host,
+		"headers": r.Header, "server": *name})
+}
+
+func ws(w http.ResponseWriter, r *http.Request) {
+	c, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer c.CloseNow()
+	c.SetReadLimit(4 << 20)
+	for {
+		kind, b, err := c.Read(r.Context())
+		if closed := (websocket.CloseError{}); errors.As(err, &closed) {
+			log.Printf("closed by the client: %d %s", closed.Code, closed.Reason)
+			return
+		}
+		if err != nil {
+			log.Print(err)
+			return
+		}
+		if string(b) == "close" {
+			c.Close(4321, "as told")
+			return
+		}
+		if err := c.Write(r.Context(), kind, b); err != nil {
+			log.Print(err)
+			return
+		}
+	}
+}
