@@ -1,7 +1,11 @@
 package system
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -22,7 +26,11 @@ func TestControllerAway(t *testing.T) {
 	ask(t, plain, webAddr(p.server), "-path=/?say="+clearMarker)
 	loads := []*load{startLoad(t, p.client, "stream", p.echo, "-workers=2", "-rate=40"), startLoad(t, p.client, "h1new", p.web, "-rate=50"),
 		startLoad(t, p.client, "tcp", p.echo, "-rate=50")}
-	pause(t, time.Second)
+	for i, echo := range []int{2, 0} { // where the client is, the service's port is named by the service and by its endpoints
+		eventually(t, 10*time.Second, "the signed state is on disk", func() error {
+			return stateHas(m.Nodes[i], map[string]int{p.client.UID: 1, p.server.UID: 1, "echo": echo})
+		})
+	}
 	if err := m.Controller.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -42,6 +50,20 @@ func TestControllerAway(t *testing.T) {
 	late := mustAddPod(t, m.Nodes[0].Node, testnet.PodSpec{Namespace: "plain", Name: "late"})
 	mustFlawless(t, &load{name: "a new pod outside the mesh"}, ask(t, late, webAddr(p.server)), 1)
 	mustWait(t, m, p)
+}
+
+// stateHas tells whether the state on the node's disk contains each text as often.
+func stateHas(n *testnet.MeshNode, want map[string]int) error {
+	state, err := os.ReadFile(filepath.Join(n.StateDir(), "state"))
+	if err != nil {
+		return err
+	}
+	for text, times := range want {
+		if bytes.Count(state, []byte(text)) < times {
+			return fmt.Errorf("%q is not in it", text)
+		}
+	}
+	return nil
 }
 
 // restartAll kills keeper and proxy and starts them again.
