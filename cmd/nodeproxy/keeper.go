@@ -26,7 +26,7 @@ type keeperFlags struct {
 	node, controller, roots, tokenFile, trustDomain string
 	state, keys, runDir, hostNetNS                  string
 	proxyUID                                        int
-	allowRoot                                       bool
+	allowRoot, guard                                bool
 	away                                            time.Duration
 	logLevel                                        slog.Level
 
@@ -76,6 +76,7 @@ func newKeeperFlags() *keeperFlags {
 	f.set.BoolVar(&f.allowRoot, "allow-root-proxy", false, "answer a proxy of uid 0; for experiments on one machine only")
 	f.set.DurationVar(&f.away, "away", 10*time.Second, "how long connections wait for a proxy before new ones are refused")
 	f.set.StringVar(&f.kernel.Probe.Cgroup, "kubelet-cgroup", "", "the kubelet's own cgroup, by which its probes are told; without it --node-address and the pods' probe ports tell them")
+	f.set.BoolVar(&f.guard, "guard", false, "drop what raw sockets of enrolled pods send to open connections past the mesh (Linux 6.6)")
 	f.set.StringVar(&f.hostNetNS, "host-netns", "", "the network namespace that the kubelet probes from, with --kubelet-cgroup (default: <proc>/1/ns/net)")
 	f.set.Var(&f.nodeAddrs, "node-address", "an address of this node, from which probes come if there is no --kubelet-cgroup; may be repeated")
 	f.set.DurationVar(&f.kernel.Drain, "drain", 30*time.Second, "how long the connections of a pod that leaves may go on")
@@ -132,7 +133,7 @@ func runKeeper(ctx context.Context, args []string) (err error) {
 		return fmt.Errorf("open redirect: %w", err)
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	cfg.Redirect = keeper.Kernel{R: r}
+	cfg.Redirect = keeper.Kernel{R: r, Guard: f.guard}
 	k, err := keeper.Open(cfg)
 	if err != nil {
 		return fmt.Errorf("open keeper: %w", err)

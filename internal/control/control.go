@@ -53,6 +53,7 @@ const (
 	maxAddrs         = 16      // addresses of one pod
 	maxSubscriptions = 8192    // services of one proxy
 	maxName          = 253     // bytes of a name
+	maxChain         = 8       // certificates of a signer
 	maxUp            = 4 << 20 // bytes of a message to the controller
 	maxDown          = 256 << 20
 )

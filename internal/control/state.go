@@ -60,15 +60,20 @@ func OpenState(signed []byte, b *identity.Bundle, node string) (mesh.Delta, time
 	if err := proto.Unmarshal(signed, &ss); err != nil {
 		return refuse(err)
 	}
+	// The signature comes first: what a hostile proxy hands over may grow many times when it is decoded.
+	signer, err := checkState(&ss, b)
+	if err != nil {
+		return refuse(err)
+	}
 	if err := proto.Unmarshal(ss.GetState(), &st); err != nil {
 		return refuse(err)
 	}
 	at := time.Unix(st.GetSignedAt(), 0)
-	if at.After(time.Now().Add(10 * time.Minute)) {
+	switch {
+	case at.After(time.Now().Add(10 * time.Minute)):
 		return refuse(fmt.Errorf("signed in the future, at %v", at))
-	}
-	if err := checkState(&ss, b, at); err != nil {
-		return refuse(err)
+	case at.Before(signer.NotBefore) || at.After(signer.NotAfter):
+		return refuse(fmt.Errorf("signed at %v, when the signer's certificate was not valid", at))
 	}
 	if st.GetNode() != node {
 		return refuse(fmt.Errorf("it is node %q's", st.GetNode()))
@@ -83,29 +88,38 @@ func OpenState(signed []byte, b *identity.Bundle, node string) (mesh.Delta, time
 	return d, at, nil
 }
 
-func checkState(ss *controlpb.SignedState, b *identity.Bundle, at time.Time) error {
+// checkState returns the certificate of the controller that signed. The chain is checked as of the beginning of that
+// certificate: when the state was signed stands in the state itself, which is not believed yet.
+func checkState(ss *controlpb.SignedState, b *identity.Bundle) (*x509.Certificate, error) {
+	if len(ss.GetChain()) > maxChain {
+		return nil, fmt.Errorf("chain of %d certificates", len(ss.GetChain()))
+	}
 	var chain []*x509.Certificate
 	for _, der := range ss.GetChain() {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
-			return fmt.Errorf("parse chain: %w", err)
+			return nil, fmt.Errorf("parse chain: %w", err)
 		}
 		chain = append(chain, cert)
 	}
-	peer, err := b.VerifyAt(chain, at)
+	if len(chain) == 0 {
+		return nil, errors.New("no signer")
+	}
+	signer := chain[0]
+	peer, err := b.VerifyAt(chain, signer.NotBefore)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !peer.ID.IsController() {
-		return fmt.Errorf("signed by %s", peer.ID)
+		return nil, fmt.Errorf("signed by %s", peer.ID)
 	}
-	pub, ok := chain[0].PublicKey.(*ecdsa.PublicKey)
+	pub, ok := signer.PublicKey.(*ecdsa.PublicKey)
 	if !ok {
-		return fmt.Errorf("key of type %T", chain[0].PublicKey)
+		return nil, fmt.Errorf("key of type %T", signer.PublicKey)
 	}
 	digest := stateDigest(ss.GetState())
 	if !ecdsa.VerifyASN1(pub, digest[:], ss.GetSignature()) {
-		return errors.New("wrong signature")
+		return nil, errors.New("wrong signature")
 	}
-	return nil
+	return signer, nil
 }

@@ -52,7 +52,7 @@ func (k *Keeper) assign(a *control.Assignment) {
 	for _, r := range k.records {
 		k.decide(r)
 	}
-	if err := k.apply(); err != nil {
+	if err := k.apply(); err != nil && !errors.Is(err, errSuperseded) {
 		k.cfg.Log.Error("assignment not wholly in force", "err", err)
 	}
 	close(k.assigned)

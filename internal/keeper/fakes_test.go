@@ -184,6 +184,7 @@ type fixture struct {
 	redirect   *fakeRedirect
 	controller *fakeController
 	ca         *identity.CA
+	bundle     *identity.Bundle // the controller's
 	ttl        time.Duration
 	version    uint64
 
@@ -207,8 +208,12 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
+	bundle, err := identity.ParseBundle(td, ca.RootPEM())
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
-	f := &fixture{t: t, redirect: newFakeRedirect(), ca: ca, ttl: 4 * time.Hour, issued: map[string]int{}}
+	f := &fixture{bundle: bundle, t: t, redirect: newFakeRedirect(), ca: ca, ttl: 4 * time.Hour, issued: map[string]int{}}
 	f.cfg = Config{
 		Node: node, Redirect: f.redirect, Connect: f.connect,
 		Token:    func() (string, error) { return "secret", nil },
@@ -248,7 +253,7 @@ func (f *fixture) issue(_ context.Context, token string, requests []control.Cert
 	}
 	var out []control.Issued
 	for _, r := range requests {
-		id, err := (&keyring{node: node, bundle: f.cfg.Bundle}).idOf(r.Subject)
+		id, err := (&keyring{node: node, bundle: f.bundle}).idOf(r.Subject)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -269,10 +274,11 @@ func (f *fixture) count(subject string) int {
 func (f *fixture) open() *Keeper {
 	f.t.Helper()
 	var err error
-	if f.cfg.Bundle, err = identity.ParseBundle(f.ca.TrustDomain(), f.ca.RootPEM()); err != nil {
+	cfg := f.cfg
+	if cfg.Bundle, err = identity.ParseBundle(f.ca.TrustDomain(), f.ca.RootPEM()); err != nil {
 		f.t.Fatal(err)
 	}
-	k, err := Open(f.cfg)
+	k, err := Open(cfg)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -31,25 +31,33 @@ func (f *fixture) client(h socket.Handler) *socket.Client {
 	return c
 }
 
-// A proxy that has been taken over, against a whole keeper: it signs nothing but handshakes of its own pods, and what it
-// asks for too often is refused; meanwhile pods start.
-func TestHostileProxy(t *testing.T) {
+// besieged is a whole keeper with the captured pod web and the pod idle, which is to be captured and has not started,
+// and a proxy that has been taken over.
+func besieged(t *testing.T) (*fixture, *Keeper, *socket.Client, func(mesh.Account) [32]byte) {
 	f := newFixture(t)
 	k, _ := f.run()
-	f.assigned(k, enrolled("web"), mesh.Enrolment{UID: "uid-idle", Name: mesh.Name{Namespace: "shop", Name: "idle"},
-		Account: mesh.Account{Namespace: "shop", Name: "idle"}, Enrolled: true})
+	f.assigned(k, enrolled("web"), mesh.Enrolment{UID: "uid-idle", Name: mesh.Name{Namespace: "shop", Name: "idle"}, Account: idle, Enrolled: true})
 	mustAdd(t, k, f.request(cni.Add, "shop", "web"))
 	eventually(t, "all certificates are here", func() bool { return len(k.keys.certificates()) == 3 })
 	p := newFakeProxy()
 	c := f.client(p)
-	eventually(t, "the proxy has the certificates", func() bool { _, ok := p.certificate(shop); return ok })
-	leafOf := func(a mesh.Account) [32]byte {
-		c, ok := p.certificate(a)
-		if !ok {
-			t.Fatalf("no certificate of %s", a)
-		}
+	eventually(t, "the proxy has the certificates", func() bool {
+		_, web := p.certificate(shop)
+		_, own := p.certificate(mesh.Account{})
+		_, other := p.certificate(idle)
+		return web && own && other
+	})
+	return f, k, c, func(a mesh.Account) [32]byte {
+		c, _ := p.certificate(a)
 		return sha256.Sum256(c.Chain[0])
 	}
+}
+
+var idle = mesh.Account{Namespace: "shop", Name: "idle"}
+
+// It gets no signature but over handshakes of its own pods.
+func TestHostileSignatures(t *testing.T) {
+	_, k, c, leafOf := besieged(t)
 	ctx := t.Context()
 	if _, err := c.Sign(ctx, shop, leafOf(shop), handshake()); err != nil {
 		t.Fatalf("a handshake of a live pod: %v", err)
@@ -61,7 +69,7 @@ func TestHostileProxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	idle := mesh.Account{Namespace: "shop", Name: "idle"}
+	keeper := sha256.Sum256(own.Certificate[0])
 	for name, ask := range map[string]struct {
 		account mesh.Account
 		leaf    [32]byte
@@ -69,52 +77,63 @@ func TestHostileProxy(t *testing.T) {
 		"an unknown account":              {mesh.Account{Namespace: "bank", Name: "teller"}, leafOf(shop)},
 		"an account without a live pod":   {idle, leafOf(idle)},
 		"another certificate's key":       {shop, leafOf(idle)},
-		"the keeper's own key":            {mesh.Account{}, sha256.Sum256(own.Certificate[0])},
+		"the keeper's own key":            {mesh.Account{}, keeper},
 		"an account that is half a name":  {mesh.Account{Namespace: "shop"}, leafOf(shop)},
-		"an account that is a path":       {mesh.Account{Namespace: "..", Name: "keeper"}, sha256.Sum256(own.Certificate[0])},
+		"an account that is a path":       {mesh.Account{Namespace: "..", Name: "keeper"}, keeper},
 		"the account by the joined names": {mesh.Account{Namespace: "shop_web"}, leafOf(shop)},
 	} {
 		if _, err := c.Sign(ctx, ask.account, ask.leaf, handshake()); !errors.Is(err, socket.ErrUnknownAccount) {
 			t.Errorf("sign for %s: %v", name, err)
 		}
 	}
-
-	limited := 0
-	for range signBurst + signBurst/2 {
-		if _, err := c.Sign(ctx, shop, leafOf(shop), handshake()); errors.Is(err, socket.ErrLimited) {
-			limited++
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		(*proxyCalls)(k).keys.signing.of("account_shop_web").AllowN(time.Now(), 16) // as if sixteen more had asked
+	if v, err := c.Verdicts(ctx); err != nil || v["keeper_signatures_refused"] != 7 || v["keeper_signatures"] < 2 {
+		t.Errorf("counted: %v, %v", v, err)
 	}
-	if limited == 0 {
+}
+
+// What it asks for too often is refused.
+func TestHostileGreed(t *testing.T) {
+	_, k, c, leafOf := besieged(t)
+	ctx := t.Context()
+	limited := false
+	for range signBurst/16 + 1 {
+		if _, err := c.Sign(ctx, shop, leafOf(shop), handshake()); errors.Is(err, socket.ErrLimited) {
+			limited = true
+			break
+		}
+		k.keys.signing.of("account_shop_web").AllowN(time.Now(), 128) // as if so many more had asked
+	}
+	if !limited {
 		t.Error("signatures are not limited")
 	}
-	got, limited := 0, 0
-	for range 4 * socketBurst / socket.MaxBatch {
+	got, limited := 0, false
+	for range 2 * socketBurst / socket.MaxBatch {
 		fds, err := c.Sockets(ctx, "uid-web", 4, socket.MaxBatch)
 		for _, fd := range fds {
 			unix.Close(fd)
 		}
 		if got += len(fds); errors.Is(err, socket.ErrLimited) {
-			limited++
+			limited = true
 			break
 		}
-		(*proxyCalls)(k).sockets.of("uid-web").AllowN(time.Now(), 8*socket.MaxBatch)
+		k.sockets.of("uid-web").AllowN(time.Now(), 8*socket.MaxBatch)
 	}
-	if limited == 0 || got > socketBurst {
-		t.Errorf("%d sockets, limited %d times", got, limited)
+	if !limited || got > socketBurst {
+		t.Errorf("%d sockets, limited %v", got, limited)
 	}
 	if _, err := c.Sockets(ctx, "uid-other", 4, 1); !errors.Is(err, socket.ErrUnknownPod) {
 		t.Errorf("sockets in an unknown pod: %v", err)
 	}
-	verdicts, err := c.Verdicts(ctx)
-	if err != nil || verdicts["redirect_captured"] != 3 || verdicts["keeper_signatures_limited"] == 0 || verdicts["keeper_sockets_limited"] == 0 || verdicts["keeper_signatures_refused"] < 6 {
-		t.Errorf("verdicts: %v, %v", verdicts, err)
+	v, err := c.Verdicts(ctx)
+	if err != nil || v["redirect_captured"] != 3 || v["keeper_signatures_limited"] == 0 || v["keeper_sockets_limited"] == 0 {
+		t.Errorf("counted: %v, %v", v, err)
 	}
+}
 
+// What is no mistake ends the connection and is counted; meanwhile pods start.
+func TestHostileContent(t *testing.T) {
+	f, k, c, leafOf := besieged(t)
+	ctx := t.Context()
 	if _, err := c.Sign(ctx, shop, leafOf(shop), []byte("transfer all the money")); !errors.Is(err, socket.ErrClosed) {
 		t.Errorf("sign what is no handshake: %v, want the end of the connection", err)
 	}
@@ -138,4 +157,31 @@ func TestHostileProxy(t *testing.T) {
 		t.Error(err)
 	}
 	mustAdd(t, k, f.request(cni.Add, "shop", "web"))
+}
+
+// A whole life of a keeper, with pods and proxies that come and go, leaves no descriptor open.
+func TestDescriptors(t *testing.T) {
+	count := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	life := func(t *testing.T) {
+		f, k, c, _ := besieged(t)
+		for range 20 {
+			mustAdd(t, k, f.request(cni.Add, "shop", "web"))
+			if err := k.CNI(t.Context(), f.request(cni.Del, "shop", "web")); err != nil {
+				t.Fatal(err)
+			}
+			mustAdd(t, k, f.request(cni.Add, "shop", "web"))
+			f.client(newFakeProxy()).Close()
+		}
+		c.Close()
+	}
+	t.Run("first", life) // the runtime opens some of its own
+	before := count()
+	t.Run("second", life)
+	eventually(t, "as many open files as before", func() bool { return count() <= before })
 }

@@ -14,7 +14,10 @@ import (
 )
 
 // Kernel is the real Redirect.
-type Kernel struct{ R *redirect.Redirect }
+type Kernel struct {
+	R     *redirect.Redirect
+	Guard bool // drop SYNs of raw sockets and the like at the pods' devices; Linux 6.6
+}
 
 var _ Redirect = Kernel{}
 
@@ -64,7 +67,7 @@ func (k Kernel) Set(captures []Capture) error {
 		if !ok {
 			return fmt.Errorf("pod %s: namespace of type %T", c.UID, c.NetNS)
 		}
-		pods = append(pods, redirect.Pod{UID: c.UID, NetNS: ns.NetNS, Addrs: c.Addrs, ProbePorts: c.ProbePorts})
+		pods = append(pods, redirect.Pod{UID: c.UID, NetNS: ns.NetNS, Addrs: c.Addrs, ProbePorts: c.ProbePorts, Guard: k.Guard})
 	}
 	_, err := k.R.Set(pods)
 	return err

@@ -42,7 +42,6 @@ type keyring struct {
 
 	mu     sync.Mutex // protects the rest
 	wanted map[control.Subject]bool
-	live   map[mesh.Account]bool
 	held   map[control.Subject]*held
 }
 
@@ -55,7 +54,7 @@ type held struct {
 }
 
 func newKeyring(cfg Config, certified func(socket.Certificate), trust func([]byte)) *keyring {
-	return &keyring{
+	k := &keyring{
 		node: cfg.Node, bundle: cfg.Bundle, disk: keyDir(cfg.KeysDir), token: cfg.Token, certified: certified, trust: trust, log: cfg.Log,
 		slots:   make(chan struct{}, 4),
 		wake:    make(chan struct{}, 1),
@@ -64,6 +63,8 @@ func newKeyring(cfg Config, certified func(socket.Certificate), trust func([]byt
 		wanted:  map[control.Subject]bool{ownSubject: true, proxySubject: true},
 		held:    map[control.Subject]*held{},
 	}
+	k.signing.set([]string{nameOf(proxySubject)})
+	return k
 }
 
 // load takes up the keys of the last keeper. What has expired or is no longer trusted is wiped.
@@ -110,7 +111,7 @@ func (k *keyring) want(accounts, live map[mesh.Account]bool) {
 		signing = append(signing, nameOf(control.Subject{Account: a}))
 	}
 	k.mu.Lock()
-	k.wanted, k.live = wanted, live
+	k.wanted = wanted
 	k.mu.Unlock()
 	k.signing.set(signing)
 	poke(k.wake)
@@ -118,7 +119,6 @@ func (k *keyring) want(accounts, live map[mesh.Account]bool) {
 
 // run keeps a rotator at work for each subject that is wanted, and wipes the keys of the others.
 func (k *keyring) run(ctx context.Context) error {
-	k.signing.set([]string{nameOf(proxySubject)})
 	defer k.stopAll()
 	for {
 		k.start(ctx)
@@ -363,7 +363,7 @@ func (k *keyring) key(subject control.Subject, leaf [32]byte) *ecdsa.PrivateKey 
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	h := k.held[subject]
-	if h == nil || subject != proxySubject && !k.live[subject.Account] {
+	if h == nil {
 		return nil
 	}
 	for _, c := range []*tls.Certificate{h.current, h.previous} {

@@ -39,7 +39,7 @@ func (p *proxyCalls) Attached(h socket.Handler) {
 		}
 	}
 	errs = append(errs, k.apply())
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(errs...); err != nil && !errors.Is(err, errSuperseded) {
 		k.cfg.Log.Error("proxy not told everything", "err", err)
 		return
 	}

@@ -88,6 +88,8 @@ func TestDamagedFiles(t *testing.T) {
 			}
 			sets := f.redirect.sets
 			k, _ = f.run()
+			(*proxyCalls)(k).Attached(newFakeProxy()) // puts what is wanted in force, if that is known
+			wantTryAgain(t, k.CNI(t.Context(), f.request(cni.Add, "shop", "web")), "must wait")
 			if f.redirect.sets != sets || len(f.redirect.uids()) != 1 {
 				t.Errorf("set %d times, captured %v", f.redirect.sets-sets, f.redirect.uids())
 			}

@@ -160,6 +160,8 @@ func listenSocket(d Direction, family int) (int, error) {
 	options := []option{
 		{"SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(mark)},
 		{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		// What is accepted has the port that was dialled, in the pod: the app must be able to bind it all the same.
+		{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
 	}
 	var addr unix.Sockaddr = &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
 	if family == 4 {

@@ -240,6 +240,31 @@ func TestListenerItself(t *testing.T) {
 	}
 }
 
+// TestAppBindsWhatIsProxied: a connection that the proxy has accepted bears, in the pod, the port that was dialled. An app
+// that starts while such a connection lives, of its own port or of another's, can bind that port as servers do.
+func TestAppBindsWhatIsProxied(t *testing.T) {
+	w := newWorld(t)
+	r := w.open(w.config())
+	must[Change](t)(r.Set([]Pod{w.pod("p1")})) // nobody accepts: the connections are there all the same
+	p1, p3 := w.pods["p1"], w.pods["p3"]
+	const in, out = 7071, 7072
+	for _, way := range []struct {
+		from *NetNS
+		dst  netip.AddrPort
+	}{{p3.ns, netip.AddrPortFrom(p1.v4, in)}, {p3.ns, netip.AddrPortFrom(p1.v6, in)}, {p1.ns, netip.AddrPortFrom(p3.v4, out)}, {p1.ns, netip.AddrPortFrom(p3.v6, out)}} {
+		c := must[net.Conn](t)(dial(way.from, way.dst, nil))
+		defer c.Close()
+	}
+	for _, port := range []string{":7071", ":7072"} {
+		var l net.Listener
+		check(t, p1.ns.Do(func() (err error) {
+			l, err = net.Listen("tcp", port)
+			return err
+		}))
+		l.Close()
+	}
+}
+
 // TestPassing: what is not to be captured goes on, and takes no mark of ours along.
 func TestPassing(t *testing.T) {
 	w, r, p := captured(t)

@@ -62,10 +62,10 @@ func (w *world) slice(s *corev1.Service, family discoveryv1.AddressType) *discov
 	slice.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Service", Name: s.Name, UID: s.UID, Controller: &isTrue}}
 	pods := w.selected(s)
 	for _, p := range s.Spec.Ports {
-		target := int32(0)
-		if len(pods) > 0 {
-			target = targetPort(pods[0], p.TargetPort)
+		if len(pods) == 0 {
+			break // the endpoint controller names no ports then
 		}
+		target := targetPort(pods[0], p.TargetPort)
 		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &p.Name, Port: &target, Protocol: &p.Protocol, AppProtocol: p.AppProtocol})
 	}
 	for _, pod := range pods {

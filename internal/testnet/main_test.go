@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 		ask(os.Getenv("TESTNET_ARG"))
 	case "look":
 		look()
+	case "lab":
+		labOf(os.Getenv("TESTNET_ARG"))
 	default:
 		os.Exit(runTests(m))
 	}
@@ -97,6 +99,22 @@ func look() {
 		fmt.Println(path, err)
 		os.Stdout.Write(b)
 	}
+}
+
+// labOf makes a lab with a program in it, says where they are, and waits to be killed.
+func labOf(plugins string) {
+	lab, err := New(Config{Nodes: 1, Plugins: plugins})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	p, err := lab.Node(0).Start(role("serve", ":7000"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(p.PID(), lab.Dir(), lab.Cgroup())
+	<-p.Done()
 }
 
 func needRoot(t testing.TB) {

@@ -120,7 +120,7 @@ func (n *MeshNode) StartKeeper(ctx context.Context) error {
 		return fmt.Errorf("wait for the roots: %w", err)
 	}
 	args := []string{"keeper", "--node=" + n.Name, "--controller=" + n.mesh.controllerAddr(), "--trust-domain=" + n.mesh.cfg.TrustDomain,
-		"--roots=" + n.mesh.roots(), "--token-file=" + n.path("token"), "--state=" + n.StateDir(), "--keys=" + n.path("keys"),
+		"--roots=" + n.mesh.roots(), "--token-file=" + n.path("token"), "--state=" + n.StateDir(), "--keys=" + n.KeysDir(),
 		"--run=" + n.RunDir(), "--bpffs=" + n.BPFFS(), "--instance=" + n.Name, "--cgroup=" + cgroupRoot(), "--netns-dir=" + n.NetNSDir(), fmt.Sprintf("--proxy-uid=%d", ProxyUID)}
 	for _, a := range n.Addrs {
 		args = append(args, "--node-address="+a.String())

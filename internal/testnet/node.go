@@ -38,7 +38,7 @@ func (l *Lab) newNode(number int) (*Node, error) {
 }
 
 func (n *Node) prepare() error {
-	for _, dir := range []string{n.Dir(), n.BinDir(), n.ConfDir(), n.RunDir(), n.StateDir(), n.NetNSDir(), n.BPFFS(), n.path("cni-cache"), n.path("ipam")} {
+	for _, dir := range []string{n.Dir(), n.BinDir(), n.ConfDir(), n.RunDir(), n.StateDir(), n.NetNSDir(), n.BPFFS(), n.KeysDir(), n.path("cni-cache"), n.path("ipam")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
@@ -46,6 +46,9 @@ func (n *Node) prepare() error {
 	mounts, err := newMountNS(func() error {
 		if err := unix.Mount("bpf", n.BPFFS(), "bpf", 0, ""); err != nil {
 			return fmt.Errorf("mount bpffs: %w", err)
+		}
+		if err := unix.Mount("tmpfs", n.KeysDir(), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=16m,mode=0700"); err != nil {
+			return fmt.Errorf("mount tmpfs: %w", err)
 		}
 		return nil
 	})
@@ -139,6 +142,9 @@ func (n *Node) NetNSDir() string { return n.path("netns") }
 
 // BPFFS is a bpffs of the node's own. It is mounted for programs on the node only, not for the caller.
 func (n *Node) BPFFS() string { return n.path("bpf") }
+
+// KeysDir is a tmpfs of the node's own, for the keeper's keys; mounted as BPFFS is.
+func (n *Node) KeysDir() string { return n.path("keys") }
 
 // Cgroup is the node's cgroup2 directory: its root, as far as programs on it are concerned.
 func (n *Node) Cgroup() string { return n.cgroup }

@@ -2,7 +2,10 @@ package testnet
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -82,5 +85,39 @@ func TestProcessesEndAndStartAgain(t *testing.T) {
 	start := time.Now()
 	if _, err := n.Run(ctx, role("serve", ":7000")); err == nil || time.Since(start) > 5*time.Second {
 		t.Errorf("a program without an end: %v after %s", err, time.Since(start))
+	}
+}
+
+func TestProgramsDieWithTheLabsProcess(t *testing.T) {
+	needRoot(t)
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+	cmd.Env = append(os.Environ(), "TESTNET_ROLE=lab", "TESTNET_ARG="+plugins)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	var dir, cgroup string
+	_, scanErr := fmt.Fscan(out, &pid, &dir, &cgroup)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait() // killed
+	if scanErr != nil {
+		t.Fatal(scanErr)
+	}
+	deadline := time.Now().Add(5 * time.Second)
+	for populated := true; populated; {
+		b, err := os.ReadFile(filepath.Join(cgroup, "cgroup.events"))
+		if populated = strings.Contains(string(b), "populated 1"); err != nil || populated && time.Now().After(deadline) {
+			t.Fatalf("pid %d outlived its lab: %q, %v", pid, b, err)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	if err := errors.Join(removeCgroup(cgroup), os.RemoveAll(dir)); err != nil {
+		t.Error(err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"fairlead.io/fairlead/examples/vote"
@@ -136,7 +135,7 @@ func (s *stage) waitPage(ctx context.Context) error {
 			if resp.StatusCode == http.StatusOK {
 				return nil
 			}
-			err = errors.New(strings.ToLower(resp.Status))
+			err = fmt.Errorf("%s %v", resp.Status, resp.Header)
 		}
 		last = err
 		select {
