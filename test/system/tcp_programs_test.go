@@ -18,23 +18,23 @@ import (
 	"fairlead.io/fairlead/internal/testnet"
 )
 
-// pair is a client on the first node and a server's pod on the second, with a service "addr" for port 7000.
-type pair struct {
+// tcpPair is a client on the first node and a server's pod on the second, with a service "addr" for port 7000.
+type tcpPair struct {
 	m              *testnet.Mesh
 	client, server *testnet.Pod
 	vip            netip.AddrPort
 }
 
-func newPair(t *testing.T) *pair {
+func newTCPPair(t *testing.T) *tcpPair {
 	m := sharedMesh(t)
 	name := unique(t, "server")
-	p := &pair{m: m, vip: addService(t, m, testnet.Service("app", name, 7000, 7000))[0]}
+	p := &tcpPair{m: m, vip: addService(t, m, testnet.Service("app", name, 7000, 7000))[0]}
 	p.server = joined(t, m, m.Lab.Node(1), testnet.PodSpec{Name: name})
 	p.client = joined(t, m, m.Lab.Node(0), testnet.PodSpec{Name: unique(t, "client")})
 	return p
 }
 
-func (p *pair) dial(t *testing.T) *net.TCPConn {
+func (p *tcpPair) dial(t *testing.T) *net.TCPConn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -66,7 +66,7 @@ func serve(l *net.TCPListener, handle func(*net.TCPConn) error) <-chan error {
 
 // TestHalfClose ends each direction by itself: first the client's, then the server's, and the other way round.
 func TestHalfClose(t *testing.T) {
-	p := newPair(t)
+	p := newTCPPair(t)
 	l := listen(t, p.server, ":7000")
 	body := make([]byte, 3<<20)
 	rand.Read(body)
@@ -115,7 +115,7 @@ func TestHalfClose(t *testing.T) {
 
 // TestReset passes a reset on, in each direction.
 func TestReset(t *testing.T) {
-	p := newPair(t)
+	p := newTCPPair(t)
 	l := listen(t, p.server, ":7000")
 	exchange := func(c *net.TCPConn) error {
 		_, err := c.Write([]byte("ping"))

@@ -45,7 +45,7 @@ func ownCertificate(t *testing.T, name string) (tls.Certificate, *x509.CertPool)
 
 // TestOwnTLS passes an app's own TLS through: its certificate, the name that the client asked for, and its ALPN are the app's.
 func TestOwnTLS(t *testing.T) {
-	p := newPair(t)
+	p := newTCPPair(t)
 	cert, pool := ownCertificate(t, "shop.example")
 	l := listen(t, p.server, ":7000")
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
@@ -95,11 +95,11 @@ func TestIPv6Only(t *testing.T) {
 	client := joined(t, m, m.Lab.Node(0), testnet.PodSpec{Name: unique(t, "client")})
 	viaMesh(t, m, client, server, func() {
 		for _, addr := range []netip.AddrPort{vips[1], netip.AddrPortFrom(server.Addr(6), 8080)} {
-			eventually(t, 5*time.Second, "answer at "+addr.String(), func() error { return ask(t, client, addr) })
+			eventually(t, 5*time.Second, "answer at "+addr.String(), func() error { return answers(t, client, addr) })
 		}
 	})
 	for _, addr := range []netip.AddrPort{vips[0], netip.AddrPortFrom(server.Addr(4), 8080)} {
-		if err := ask(t, client, addr); err == nil {
+		if err := answers(t, client, addr); err == nil {
 			t.Errorf("%s answers, though the app does not listen on IPv4", addr)
 		}
 	}
@@ -118,7 +118,7 @@ func TestLoopbackOnly(t *testing.T) {
 	for name, from := range map[string]dialer{"mesh": inMesh, "plain": plain, "node": m.Lab.Node(1), "other node": m.Lab.Node(0)} {
 		for _, addr := range []netip.AddrPort{direct, vips[0]} {
 			began := time.Now()
-			if err := ask(t, from, addr); err == nil {
+			if err := answers(t, from, addr); err == nil {
 				t.Errorf("from %s: %s answers", name, addr)
 			}
 			if took := time.Since(began); took > 2*time.Second {
@@ -126,7 +126,7 @@ func TestLoopbackOnly(t *testing.T) {
 			}
 		}
 	}
-	if err := ask(t, server, netip.MustParseAddrPort("127.0.0.1:8080")); err != nil {
+	if err := answers(t, server, netip.MustParseAddrPort("127.0.0.1:8080")); err != nil {
 		t.Errorf("within the pod: %v", err)
 	}
 }
@@ -136,8 +136,8 @@ type dialer interface {
 	Dial(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-// ask makes one request of HTTP/1.1 by hand and is content with any answer of the web server.
-func ask(t testing.TB, from dialer, addr netip.AddrPort) error {
+// answers makes one request of HTTP/1.1 by hand and is content with any answer of the web server.
+func answers(t testing.TB, from dialer, addr netip.AddrPort) error {
 	t.Helper()
 	_, err := askWho(t, from, addr)
 	return err
