@@ -279,7 +279,7 @@ func TestPassing(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		addrs, err := netlink.AddrList(l, netlink.FAMILY_V6)
+		addrs, err := addrList6(l)
 		for _, a := range addrs {
 			if a.IP.IsLinkLocalUnicast() {
 				linkLocal6 = netip.AddrFrom16([16]byte(a.IP.To16())).WithZone("eth0")
@@ -346,7 +346,7 @@ func TestLinkLocalFromOutside(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		addrs, err := netlink.AddrList(l, netlink.FAMILY_V6)
+		addrs, err := addrList6(l)
 		for _, a := range addrs {
 			if a.IP.IsLinkLocalUnicast() {
 				linkLocal = netip.AddrFrom16([16]byte(a.IP.To16()))

@@ -247,7 +247,7 @@ func (n *MeshNode) WaitReady(ctx context.Context) error {
 
 // Cleanup takes back what the product left in the kernel on this node. Keeper and proxy must have ended.
 func (n *MeshNode) Cleanup(ctx context.Context) error {
-	_, err := n.Node.Run(ctx, Command{Path: filepath.Join(n.mesh.cfg.Bin, "nodeproxy"),
+	_, err := n.Run(ctx, Command{Path: filepath.Join(n.mesh.cfg.Bin, "nodeproxy"),
 		Args: append([]string{"cleanup", "--bpffs=" + n.BPFFS(), "--instance=" + n.Name, "--cgroup=" + cgroupRoot(), "--netns-dir=" + n.NetNSDir()}, n.cniArgs()...)})
 	return err
 }
