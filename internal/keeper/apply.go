@@ -106,6 +106,7 @@ func (k *Keeper) enforce() error {
 		}
 	}
 	slices.SortFunc(desired, func(a, b *record) int { return cmp.Compare(a.UID, b.UID) })
+	k.allow(desired) // before the first connection is captured: its handshake needs a signature at once
 	err := k.set(desired)
 	if k.suspended && len(k.proxies) > 0 {
 		err = errors.Join(err, k.resume())
@@ -186,28 +187,39 @@ func (k *Keeper) handOver(r *record, proxies ...socket.Handler) error {
 // report tells the controller what is captured, and asks for the keys that are needed.
 func (k *Keeper) report(desired []*record) {
 	captured := map[string][]netip.Addr{}
-	live := map[mesh.Account]bool{}
 	var pods []string
+	var live []*record
 	for _, r := range desired {
 		if r.captured {
 			captured[r.UID] = r.Addrs
-			live[r.Account] = true
+			live = append(live, r)
 			pods = append(pods, r.UID)
 		}
 	}
 	var seen uint64
-	wanted := maps.Clone(live)
 	if k.assignment != nil {
 		seen = k.assignment.Version
+	}
+	k.sockets.set(pods)
+	k.allow(live)
+	k.controller.SetCaptured(seen, captured)
+}
+
+// allow has the keyring sign for the accounts of these pods, and hold the keys of those that are to start.
+func (k *Keeper) allow(pods []*record) {
+	live := map[mesh.Account]bool{}
+	for _, r := range pods {
+		live[r.Account] = true
+	}
+	wanted := maps.Clone(live)
+	if k.assignment != nil {
 		for _, e := range k.assignment.Pods {
 			if e.Enrolled {
 				wanted[e.Account] = true // before its pod starts
 			}
 		}
 	}
-	k.sockets.set(pods)
 	k.keys.want(wanted, live)
-	k.controller.SetCaptured(seen, captured)
 }
 
 // retryEvery is the pause between attempts to put in force what failed.
