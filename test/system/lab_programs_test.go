@@ -320,10 +320,7 @@ func unique(t testing.TB, name string) string {
 // afterwards find it known to every node: until a node knows of a service, its address is a foreign one, and plain.
 func addService(t testing.TB, m *testnet.Mesh, s *corev1.Service) []netip.AddrPort {
 	t.Helper()
-	made, err := m.Lab.AddService(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := mustAddService(t, m, s)
 	var addrs []netip.AddrPort
 	for _, ip := range made.Spec.ClusterIPs {
 		if a, err := netip.ParseAddr(ip); err == nil {
@@ -331,4 +328,19 @@ func addService(t testing.TB, m *testnet.Mesh, s *corev1.Service) []netip.AddrPo
 		}
 	}
 	return addrs
+}
+
+// mustAddService adds a service that goes with the test.
+func mustAddService(t testing.TB, m *testnet.Mesh, s *corev1.Service) *corev1.Service {
+	t.Helper()
+	made, err := m.Lab.AddService(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Lab.DeleteService(made.Namespace, made.Name); err != nil {
+			t.Error(err)
+		}
+	})
+	return made
 }

@@ -32,10 +32,7 @@ func newCast(t *testing.T, edit func(*corev1.ServiceSpec)) *cast {
 	if edit != nil {
 		edit(&s.Spec)
 	}
-	made, err := c.m.Lab.AddService(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := mustAddService(t, c.m, s)
 	for _, ip := range made.Spec.ClusterIPs {
 		if a, err := netip.ParseAddr(ip); err == nil {
 			c.vips = append(c.vips, netip.AddrPortFrom(a, 80))
@@ -102,11 +99,8 @@ func TestClusterIP(t *testing.T) {
 func TestHeadless(t *testing.T) {
 	needs(t, "curl")
 	c := newCast(t, func(s *corev1.ServiceSpec) { s.ClusterIP = corev1.ClusterIPNone })
-	_, err := c.m.Lab.AddService(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: c.app + "-ext"},
+	mustAddService(t, c.m, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: c.app + "-ext"},
 		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: c.app + ".app.svc.cluster.local"}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, name := range []string{c.app, c.app + ".app.svc.cluster.local", c.app + "-ext"} {
 		for _, family := range []string{"-4", "-6"} {
 			// Whichever of the addresses the client takes, it is of one of the two.
