@@ -8,6 +8,8 @@ LDFLAGS   := -s -w -X fairlead.io/fairlead/internal/admin.Version=$(shell git de
 # Packages whose tests use the kernel: one at a time, as root.
 KERNEL    := internal/redirect internal/keeper internal/testnet cmd/cni-plugin cmd/nodeproxy
 FUZZTIME  ?= 1m
+# The race detector needs a C compiler; without one the tests run without it, and say so.
+RACE       = $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 TOOL      := $(GO) tool -modfile=test/tools/go.mod
 
 .PHONY: help build plugins demo test packages unit kernel kernels system lint fuzz generate generate-check clean
@@ -32,10 +34,11 @@ packages: ## install the Debian packages that the tests use, as root
 
 unit: ## what needs no root, under -race
 	$(GO) vet ./...
-	CGO_ENABLED=1 $(GO) test -race $$($(GO) list ./... | grep -vE '/($(subst $() ,|,$(KERNEL)))(/|$$)')
+	@command -v gcc >/dev/null || echo "no C compiler: the tests run without the race detector" >&2
+	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) $$($(GO) list ./... | grep -vE '/($(subst $() ,|,$(KERNEL)))(/|$$)')
 
 kernel: ## what needs root and the kernel, under -race, one package at a time
-	CGO_ENABLED=1 $(GO) test -race -p 1 $(KERNEL:%=./%/...)
+	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -p 1 $(KERNEL:%=./%/...)
 
 kernels: ## the kernel tests in virtual machines with the kernels of Debian: KERNELS="6.1 6.12"
 	test/kernels/run $(KERNELS)
