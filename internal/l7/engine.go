@@ -77,7 +77,7 @@ func (e *Engine) Set(pods []*Pod) {
 	}
 }
 
-// Reauthorize asks the Brain again about every inbound connection that lives, because what it decides by has changed.
+// Reauthorize asks the Brain again about every connection that lives, because what it decides by has changed.
 // It returns at once.
 func (e *Engine) Reauthorize() {
 	select {
@@ -127,6 +127,7 @@ func (e *Engine) serve(ctx context.Context, ended chan error) {
 		case <-e.doubted:
 			for _, p := range e.pods {
 				p.reauthorize()
+				p.follow()
 			}
 		}
 	}

@@ -54,6 +54,8 @@ type flow struct {
 
 func (f *flow) arrived() *Arrival { return f.admitted.Load() }
 
+func (f *flow) destination() *Destination { return nil }
+
 func (f *flow) drain() {} // an opaque connection is left alone until the deadline
 
 func (f *flow) abort() {

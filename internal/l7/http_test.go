@@ -229,6 +229,34 @@ func TestRefusedEndpointIsRetried(t *testing.T) {
 	}
 }
 
+// TestConnectionsFollowTheirAddress: an address that was nobody's becomes a service's. A client that keeps its connection
+// is not led past the service for ever.
+func TestConnectionsFollowTheirAddress(t *testing.T) {
+	c := newCluster(t, 2, false, named)
+	vip := c.dest.Addr
+	c.mu.Lock()
+	service := c.dests[vip]
+	e := c.ends[0]
+	c.dests[vip] = Destination{Addr: vip, Endpoint: balance.Single(e)}
+	c.mu.Unlock()
+	client := httpClient(t, c.out, false) // one connection
+	for range 5 {
+		if _, body := get(t, client); body != "0" {
+			t.Fatalf("served by %s", body)
+		}
+	}
+	c.mu.Lock()
+	c.dests[vip] = service
+	c.moved[vip] = true
+	c.mu.Unlock()
+	c.engine.Reauthorize()
+	c.dest.Cluster.Set(c.ends[1:])
+	eventually(t, "the service is asked", func() bool {
+		code, body := get(t, client)
+		return code == 200 && body == "1"
+	})
+}
+
 // TestAppThatRefuses: a pod whose proxy is there and whose app is not gives requests back, so that they are sent to the
 // others, those with a body too; and it does not look fast for it.
 func TestAppThatRefuses(t *testing.T) {

@@ -112,6 +112,8 @@ func (p *Pod) Has(a netip.Addr) bool {
 type Brain interface {
 	// Outbound tells what an address stands for. It may wait for endpoints until ctx ends.
 	Outbound(ctx context.Context, p *Pod, dst netip.AddrPort) (*Destination, error)
+	// Moved tells whether the address of a destination stands for something else by now. It never waits.
+	Moved(d *Destination) bool
 	// Origin tells who a peer address is. It never waits.
 	Origin(p *Pod, peer netip.AddrPort) Origin
 	// Dial connects from inside the pod, past the redirect.

@@ -21,6 +21,8 @@ type session interface {
 	abort() // end now, with a reset
 	// arrived is what an inbound connection was admitted as; nil for an outbound one.
 	arrived() *Arrival
+	// destination is where the requests of an outbound HTTP connection go; nil for any other.
+	destination() *Destination
 }
 
 // pod is a Pod while it is served, and until its last connection has ended.
@@ -122,6 +124,16 @@ func (p *pod) sessions() []session {
 func (p *pod) abortAll() {
 	for _, s := range p.sessions() {
 		s.abort()
+	}
+}
+
+// follow lets outbound HTTP connections end whose destination has moved, such as an address that was nobody's and is
+// a service's now: the client's next connection goes to where the address leads by then.
+func (p *pod) follow() {
+	for _, s := range p.sessions() {
+		if d := s.destination(); d != nil && p.e.brain.Moved(d) {
+			s.drain()
+		}
 	}
 }
 

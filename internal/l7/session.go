@@ -88,6 +88,8 @@ func (s *httpSession) start(t exchange.Transport, k Kind) exchange.Protocol {
 
 func (s *httpSession) arrived() *Arrival { return s.f.admitted.Load() }
 
+func (s *httpSession) destination() *Destination { return s.route.dst }
+
 // drain lets the requests under way end: GOAWAY, or "Connection: close".
 func (s *httpSession) drain() {
 	s.w.l.Do(func() {

@@ -64,6 +64,7 @@ type world struct {
 	names map[string]netip.AddrPort      // listener to what it stands for
 	dests map[netip.AddrPort]Destination // what outbound addresses stand for
 	auth  func(*Arrival) error
+	moved map[netip.AddrPort]bool // destinations that stand for something else by now
 }
 
 type testPod struct {
@@ -75,7 +76,7 @@ type testPod struct {
 
 func newWorld(t *testing.T) *world {
 	return &world{t: t, ca: newAuthority(t), pods: map[netip.Addr]*testPod{}, ports: map[netip.AddrPort]string{},
-		apps: map[netip.AddrPort]string{}, names: map[string]netip.AddrPort{}, dests: map[netip.AddrPort]Destination{}}
+		apps: map[netip.AddrPort]string{}, names: map[string]netip.AddrPort{}, dests: map[netip.AddrPort]Destination{}, moved: map[netip.AddrPort]bool{}}
 }
 
 // pod adds pod number n, with an account of its own.
@@ -208,6 +209,12 @@ func (w *world) Outbound(_ context.Context, _ *Pod, dst netip.AddrPort) (*Destin
 		return nil, errors.New("unknown destination")
 	}
 	return &d, nil
+}
+
+func (w *world) Moved(d *Destination) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.moved[d.Addr]
 }
 
 func (w *world) Origin(_ *Pod, peer netip.AddrPort) Origin {

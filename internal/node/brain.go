@@ -93,6 +93,21 @@ func (b *brain) withEndpoints(ctx context.Context, s *mesh.Snapshot, svc mesh.Na
 	return s, nil
 }
 
+// Moved compares a destination with what its address stands for now.
+func (b *brain) Moved(d *l7.Destination) bool {
+	s := b.world.Snapshot()
+	svc, _, ok := s.ServiceByAddr(d.Addr)
+	if d.Cluster != nil || svc != nil {
+		return d.Cluster == nil || !ok || svc.Name != d.Service
+	}
+	now := mesh.Pod{}
+	if q := s.PodByAddr(d.Addr.Addr()); q != nil {
+		now = *q
+	}
+	e := d.Endpoint
+	return e.Mesh != now.InMesh || e.Account != now.Account || e.Node != now.Node
+}
+
 // Origin tells who a peer address is.
 func (b *brain) Origin(_ *l7.Pod, peer netip.AddrPort) l7.Origin {
 	q := b.world.Snapshot().PodByAddr(peer.Addr())

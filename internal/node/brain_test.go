@@ -222,3 +222,39 @@ func TestAddressFamilyStays(t *testing.T) {
 		}
 	}
 }
+
+func TestDestinationsMove(t *testing.T) {
+	w := newWorld()
+	w.apply(mesh.Delta{Pods: []*mesh.Pod{db}})
+	b := testBrain(w)
+	at := netip.AddrPortFrom(vip, 3306)
+	foreign, err := b.Outbound(t.Context(), webPod, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct, err := b.Outbound(t.Context(), webPod, netip.AddrPortFrom(dbIP, 3306))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Moved(foreign) || b.Moved(direct) {
+		t.Error("moved, though nothing has changed")
+	}
+	w.apply(dbService())
+	w.apply(dbEndpoints())
+	if !b.Moved(foreign) {
+		t.Error("an address that is a service's now has not moved")
+	}
+	service, err := b.Outbound(t.Context(), webPod, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Moved(service) || b.Moved(direct) {
+		t.Error("moved, though nothing has changed for them")
+	}
+	left := *db
+	left.InMesh = false
+	w.apply(mesh.Delta{Pods: []*mesh.Pod{&left}, GoneServices: []mesh.Name{dbSvc}})
+	if !b.Moved(service) || !b.Moved(direct) {
+		t.Error("a service that is gone, or a pod that left the mesh, has not moved")
+	}
+}
