@@ -10,7 +10,7 @@ KERNEL    := internal/redirect internal/keeper internal/testnet cmd/cni-plugin c
 FUZZTIME  ?= 1m
 TOOL      := $(GO) tool -modfile=test/tools/go.mod
 
-.PHONY: help build plugins demo test packages unit kernel system lint fuzz generate clean
+.PHONY: help build plugins demo test packages unit kernel kernels system lint fuzz generate generate-check clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -25,7 +25,7 @@ plugins: ## build the reference CNI plugins that the simulated nodes use
 demo: build plugins ## two nodes, one controller and the vote application: ARGS="--once" or ARGS="--once --mesh=off"
 	@$(BIN)/demo --bin $(BIN) $(ARGS)
 
-test: packages unit kernel system ## all tests; as root the kernel, node and system tests too
+test: packages generate-check unit kernel system ## all tests; as root the kernel, node and system tests too
 
 packages: ## install the Debian packages that the tests use, as root
 	@test/packages
@@ -36,6 +36,9 @@ unit: ## what needs no root, under -race
 
 kernel: ## what needs root and the kernel, under -race, one package at a time
 	CGO_ENABLED=1 $(GO) test -race -p 1 $(KERNEL:%=./%/...)
+
+kernels: ## the kernel tests in virtual machines with the kernels of Debian: KERNELS="6.1 6.12"
+	test/kernels/run $(KERNELS)
 
 system: ## real programs, faults and h2spec, in whole nodes
 	cd test/system && $(GO) vet ./... && $(GO) test -timeout 15m ./...
@@ -51,6 +54,9 @@ fuzz: ## every fuzz target for FUZZTIME
 
 generate: ## the BPF objects and the protobuf code: clang-16, llvm-16 and protobuf-compiler are needed
 	$(GO) generate ./...
+
+generate-check: ## are the generated files those that the sources give?
+	test/generate
 
 clean: ## remove what was built
 	rm -rf $(BIN) .cache

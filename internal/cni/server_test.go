@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -27,7 +26,7 @@ type handlerFunc func(context.Context, *Request) error
 
 func (f handlerFunc) CNI(ctx context.Context, r *Request) error { return f(ctx, r) }
 
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 // mustServe runs a keeper's end and returns its socket.
 func mustServe(t *testing.T, h handlerFunc) string {

@@ -54,7 +54,7 @@ func addRows(rows map[string]string, d mesh.Delta) {
 		rows["node "+n.Name] = fmt.Sprintf("%+v", *n)
 	}
 	for _, x := range d.Services {
-		rows["service "+x.Name.String()] = fmt.Sprintf("%+v", *x)
+		rows["service "+x.String()] = fmt.Sprintf("%+v", *x)
 	}
 	for _, e := range d.Endpoints {
 		rows["endpoints "+e.Service.String()] = fmt.Sprintf("%+v", *e)

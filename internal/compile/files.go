@@ -55,7 +55,7 @@ func read(name string, text []byte, old *file) (now *file, nameless bool) {
 	for _, d := range decode(name, text) {
 		p := Problem{File: d.File, Line: d.Line, Object: d.ignored, Err: d.err}
 		if d.known {
-			p.Object = d.Key.String()
+			p.Object = d.String()
 		}
 		_, twice := now.objects[d.Key]
 		switch {

@@ -75,7 +75,7 @@ func (w *World) setService(k Key, s *corev1.Service) (warnings []error, err erro
 		warnings = append(warnings, errors.New("no cluster IP: nothing can be sent to it"))
 	}
 	w.claims.set(k, things)
-	key := row.Name.String()
+	key := row.String()
 	if old := w.services[key]; old != nil && reflect.DeepEqual(old, row) {
 		return warnings, nil
 	}

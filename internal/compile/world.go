@@ -1,7 +1,6 @@
 package compile
 
 import (
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -221,5 +220,3 @@ func (w *World) Counts() (pods, inMesh, services, endpoints, nodes int) {
 	}
 	return len(w.pods), inMesh, len(w.services), len(w.endpoints), len(w.nodes)
 }
-
-func sameAddrs(a, b []netip.Addr) bool { return slices.Equal(a, b) }

@@ -139,26 +139,30 @@ func (c *DiscoverClient) Restore(signed []byte) error {
 	if err != nil {
 		return fmt.Errorf("restore state: %w", err)
 	}
-	if c.Synced() {
+	if !c.set(d, true) {
 		return nil
 	}
 	for _, e := range d.Endpoints {
 		c.Subscribe(e.Service)
 	}
-	c.set(d)
 	c.state.Store(&signed)
 	c.cfg.Log.Info("state restored", "version", d.Version, "signed", at)
 	return nil
 }
 
-func (c *DiscoverClient) set(d mesh.Delta) {
+// set puts a change in force. The first only: not over anything that is there.
+func (c *DiscoverClient) set(d mesh.Delta, first bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if first && c.Synced() {
+		return false
+	}
 	c.snapshot.Store(c.snapshot.Load().Apply(d))
 	c.synced.Store(true)
-	c.mu.Lock()
 	close(c.next)
 	c.next = make(chan struct{})
-	c.mu.Unlock()
 	poke(c.changed)
+	return true
 }
 
 // Run connects and reconnects until the context ends.
@@ -199,7 +203,7 @@ func (c *DiscoverClient) receive(m *controlpb.DiscoverDown, begun bool) error {
 		if !begun && !d.Reset {
 			return fmt.Errorf("decode world: the first delta is not whole")
 		}
-		c.set(d)
+		c.set(d, false)
 		c.up.Store(true)
 		c.mu.Lock()
 		c.ack = d.Version

@@ -77,7 +77,7 @@ func TestALeafEndsWithItsIssuer(t *testing.T) {
 		if leaf := must[*certificate](t)(ca.Issue(r)).Leaf; !leaf.NotAfter.Equal(ca.NotAfter()) {
 			t.Errorf("leaf ends %v, issuer %v", leaf.NotAfter, ca.NotAfter())
 		}
-		time.Sleep(time.Until(ca.NotAfter()))
+		time.Sleep(time.Until(ca.NotAfter())) // synctest: no real time
 		if _, err := ca.Issue(r); !errors.Is(err, ErrNoIssuer) {
 			t.Errorf("expired issuer: %v", err)
 		}

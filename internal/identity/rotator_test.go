@@ -32,7 +32,7 @@ func TestRenewalAtHalfLife(t *testing.T) {
 			at = append(at, time.Now())
 			return ca.Issue(Request{ID: account(t, "td", "a", "b"), TTL: 4 * time.Hour})
 		})
-		time.Sleep(24 * time.Hour)
+		time.Sleep(24 * time.Hour) // synctest: no real time
 		synctest.Wait()
 		if len(at) < 9 || len(at) > 16 {
 			t.Fatalf("%d renewals in a day", len(at))
@@ -73,7 +73,7 @@ func TestACertificateIsKeptWhileItIsValid(t *testing.T) {
 			t.Fatal(err)
 		}
 		fails.Store(true)
-		time.Sleep(59 * time.Minute)
+		time.Sleep(59 * time.Minute) // synctest: no real time
 		synctest.Wait()
 		if c, err := r.Certificate(); err != nil || c != first {
 			t.Errorf("valid certificate was not kept: %v", err)
@@ -81,12 +81,12 @@ func TestACertificateIsKeptWhileItIsValid(t *testing.T) {
 		if n := tries.Load(); n < 20 || n > 80 {
 			t.Errorf("%d tries in half an hour", n)
 		}
-		time.Sleep(2 * time.Minute)
+		time.Sleep(2 * time.Minute) // synctest: no real time
 		if _, err := r.Certificate(); !errors.Is(err, ErrNoCertificate) {
 			t.Errorf("expired certificate handed out: %v", err)
 		}
 		fails.Store(false)
-		time.Sleep(2 * time.Minute)
+		time.Sleep(2 * time.Minute) // synctest: no real time
 		synctest.Wait()
 		if _, err := r.Certificate(); err != nil {
 			t.Errorf("not renewed after the outage: %v", err)
@@ -119,7 +119,7 @@ func TestAHangingRenewalIsCutOff(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		})
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // synctest: no real time
 		synctest.Wait()
 		if n < 3 {
 			t.Errorf("%d tries in a minute", n)

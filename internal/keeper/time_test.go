@@ -30,26 +30,26 @@ func TestProxyAway(t *testing.T) {
 
 		p := newFakeProxy()
 		calls.Attached(p)
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // synctest: no real time
 		synctest.Wait()
 		if f.redirect.isSuspended() {
 			t.Fatal("suspended while a proxy is there")
 		}
 
 		calls.Detached(p)
-		time.Sleep(10*time.Second - time.Millisecond)
+		time.Sleep(10*time.Second - time.Millisecond) // synctest: no real time
 		synctest.Wait()
 		if f.redirect.isSuspended() {
 			t.Fatal("suspended before ten seconds have passed")
 		}
 		calls.Attached(p) // back in time: the count begins anew
 		calls.Detached(p)
-		time.Sleep(10*time.Second - time.Millisecond)
+		time.Sleep(10*time.Second - time.Millisecond) // synctest: no real time
 		synctest.Wait()
 		if f.redirect.isSuspended() {
 			t.Fatal("suspended before ten seconds have passed since the last proxy")
 		}
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(2 * time.Millisecond) // synctest: no real time
 		synctest.Wait()
 		if !f.redirect.isSuspended() {
 			t.Fatal("not suspended after ten seconds")
@@ -107,7 +107,7 @@ func TestRotation(t *testing.T) {
 			_, err := (*proxyCalls)(k).Sign(shop, sha256.Sum256(c.Chain[0]), handshake())
 			return err
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // synctest: no real time
 		synctest.Wait()
 		first, ok := p.certificate(shop)
 		if !ok || f.count("account_shop_web") != 1 {
@@ -118,7 +118,7 @@ func TestRotation(t *testing.T) {
 		if n := f.count("account_shop_web"); n != 1 {
 			t.Errorf("issued %d times after a quarter of its life", n)
 		}
-		time.Sleep(f.ttl * 2 / 5)
+		time.Sleep(f.ttl * 2 / 5) // synctest: no real time
 		synctest.Wait()
 		second, _ := p.certificate(shop)
 		if f.count("account_shop_web") != 2 || bytes.Equal(first.Chain[0], second.Chain[0]) {
@@ -131,21 +131,21 @@ func TestRotation(t *testing.T) {
 		f.mu.Lock()
 		f.away = true
 		f.mu.Unlock()
-		time.Sleep(f.ttl / 2)
+		time.Sleep(f.ttl / 2) // synctest: no real time
 		if err := sign(second); err != nil {
 			t.Errorf("a valid certificate is not used while renewal fails: %v", err)
 		}
 		if err := sign(first); !errors.Is(err, socket.ErrUnknownAccount) {
 			t.Errorf("sign with an expired certificate: %v", err)
 		}
-		time.Sleep(f.ttl)
+		time.Sleep(f.ttl) // synctest: no real time
 		if _, err := k.keys.Certificate(); !errors.Is(err, identity.ErrNoCertificate) {
 			t.Errorf("the keeper's own certificate after its end: %v", err)
 		}
 		f.mu.Lock()
 		f.away = false
 		f.mu.Unlock()
-		time.Sleep(3 * time.Minute)
+		time.Sleep(3 * time.Minute) // synctest: no real time
 		synctest.Wait()
 		if c, err := k.keys.Certificate(); err != nil || time.Until(c.Leaf.NotAfter) < f.ttl/2 {
 			t.Errorf("the keeper's own certificate with the controller back: %v", err)

@@ -2,6 +2,7 @@ package l7
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -94,14 +95,13 @@ func (e *Engine) Run(ctx context.Context) error {
 		l, err := loop.New(e.log)
 		if err != nil {
 			stopLoops()
-			e.awaitLoops(ended)
-			return fmt.Errorf("make loop: %w", err)
+			return errors.Join(fmt.Errorf("make loop: %w", err), e.awaitLoops(ended))
 		}
 		w := newWorker(e, l)
 		e.loops = append(e.loops, w)
 		go w.run(loopCtx, ended)
 	}
-	err := e.serve(ctx, ended)
+	e.serve(ctx, ended)
 	close(e.quit)
 	for _, p := range e.pods {
 		p.closeListeners()
@@ -110,19 +110,18 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.closeUnserved()
 	e.work.Wait()
 	stopLoops()
-	e.awaitLoops(ended)
-	return err
+	return e.awaitLoops(ended)
 }
 
 // serve applies what Set says until ctx or a loop ends. A loop that ended is put back to be counted.
-func (e *Engine) serve(ctx context.Context, ended chan error) error {
+func (e *Engine) serve(ctx context.Context, ended chan error) {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case err := <-ended:
 			ended <- err
-			return fmt.Errorf("loop: %w", err)
+			return
 		case <-e.changed:
 			e.reconcile()
 		case <-e.doubted:
@@ -133,10 +132,13 @@ func (e *Engine) serve(ctx context.Context, ended chan error) error {
 	}
 }
 
-func (e *Engine) awaitLoops(ended chan error) {
+func (e *Engine) awaitLoops(ended chan error) (err error) {
 	for range e.loops {
-		<-ended
+		if ended := <-ended; ended != nil {
+			err = errors.Join(err, fmt.Errorf("loop: %w", ended))
+		}
 	}
+	return err
 }
 
 // closeUnserved closes listeners that were Set when nobody was there to take them any more.

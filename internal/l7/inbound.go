@@ -130,7 +130,7 @@ func (in *arrival) handshake() (*loop.Secure, error) {
 
 // refuseHandshake ends a connection whose handshake failed. The alert that says why is on its way: no reset.
 func (f *flow) refuseHandshake(err error) {
-	f.c.CloseWrite()
+	_ = f.c.CloseWrite() // the peer may be gone: then reading ends at once
 	f.c.SetReadDeadline(time.Now().Add(time.Second))
 	buf := make([]byte, 1024)
 	for range 64 {

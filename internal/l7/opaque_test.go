@@ -137,7 +137,7 @@ func (l *ledger) opened(t *testing.T) {
 		if n > 0 {
 			return
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // between polls; the deadline decides
 	}
 }
 

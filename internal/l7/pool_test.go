@@ -2,7 +2,6 @@ package l7
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/h2c"
 
 	"fairlead.io/fairlead/internal/mesh"
 )
@@ -22,11 +20,11 @@ func TestExtendedConnectIsUnknown(t *testing.T) {
 	w.in(server, 8080, w.httpApp(report))
 	out := w.out(client, w.service("10.96.0.1:80", mesh.HTTP2, w.endpoint(server, 8080)))
 	w.node(nil, nil, client.spec([]net.Listener{out}, nil))
-	tr := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", out.Addr().String())
-	}}
-	t.Cleanup(tr.CloseIdleConnections)
-	c := &http.Client{Transport: tr, Timeout: 10 * time.Second}
+	cc, err := new(http2.Transport).NewClientConn(dial(t, out)) //nolint:staticcheck // net/http's refuses to send :protocol
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &http.Client{Transport: cc, Timeout: 10 * time.Second}
 	get(t, c) // the client has our settings now
 	for range 3 {
 		req, _ := http.NewRequest("CONNECT", "http://svc.test/chat", http.NoBody)
@@ -56,7 +54,10 @@ func TestManyStreams(t *testing.T) {
 		entered <- struct{}{}
 		<-release
 	})
-	srv := httptest.NewUnstartedServer(h2c.NewHandler(handler, &http2.Server{MaxConcurrentStreams: 4}))
+	srv := httptest.NewUnstartedServer(handler)
+	srv.Config.Protocols = new(http.Protocols)
+	srv.Config.Protocols.SetUnencryptedHTTP2(true)
+	srv.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 4}
 	srv.Listener.Close()
 	srv.Listener = ln
 	srv.Start()

@@ -168,6 +168,7 @@ type ConnRecord struct {
 	BytesIn   int64 // from the client
 	BytesOut  int64 // to the client
 	Cause     Cause
+	Tag       any // the Recorder's own: what ConnOpened leaves, ConnClosed finds
 }
 
 // HandshakeRecord is one TLS handshake of the mesh.

@@ -76,7 +76,7 @@ func (u *upstream) send(r *request) verdict {
 	if !u.can() {
 		return busy
 	}
-	err := u.client.Send(r.x, &r.head, r.ended())
+	err := u.Send(r.x, &r.head, r.ended())
 	switch {
 	case err == nil:
 		u.active++
@@ -103,7 +103,7 @@ func (u *upstream) ready() {
 	}
 }
 
-func (u *upstream) drain() { u.client.Drain() }
+func (u *upstream) drain() { u.Drain() }
 
 // Closed implements exchange.Protocol.
 func (u *upstream) Closed(err error) {

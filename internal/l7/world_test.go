@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, linger, goleak.Cleanup(func(code int) {
 		deadline := time.Now().Add(5 * time.Second)
 		for descriptors() > runtimeDescriptors && time.Now().Before(deadline) {
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond) // between polls; the deadline decides
 		}
 		if n := descriptors(); n > runtimeDescriptors {
 			fmt.Fprintf(os.Stderr, "%d sockets, event polls and the like at the end\n", n)

@@ -97,9 +97,9 @@ func TestOutboundWaitsForTheTableAndTheEndpoints(t *testing.T) {
 			t.Fatalf("without a table: %v", err)
 		}
 		go func() {
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond) // synctest: no real time
 			w.apply(dbService())
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond) // synctest: no real time
 			w.apply(dbEndpoints(mesh.Endpoint{Addr: netip.AddrPortFrom(dbIP, 3306), Ready: true}))
 		}()
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)

@@ -3,27 +3,21 @@ package node
 import (
 	"context"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 
-	"fairlead.io/fairlead/internal/control"
+	"fairlead.io/fairlead/internal/mesh"
 )
 
 // scrapeTimeout bounds how long a scrape waits for the keeper.
 const scrapeTimeout = time.Second
 
-// lateWorld is the controller's client once there is one.
-type lateWorld struct {
-	atomic.Pointer[control.DiscoverClient]
-}
-
 // nodeCollector reads, at each scrape, what the keeper counts and when certificates end.
 type nodeCollector struct {
 	keeper Keeper
 	creds  *credentials
+	pods   *pods
 }
 
 var (
@@ -43,7 +37,11 @@ func (c *nodeCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect is prometheus.Collector.
 func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
+	live := c.pods.accounts()
 	for a, t := range c.creds.expiries() {
+		if !live[a] && a != (mesh.Account{}) {
+			continue // nobody renews it any more, and nobody needs it
+		}
 		ch <- prometheus.MustNewConstMetric(expiryDesc, prometheus.GaugeValue, float64(t.Unix()), a.Namespace, a.Name)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
@@ -64,5 +62,3 @@ func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), name)
 	}
 }
-
-func closeFD(fd int) { unix.Close(fd) }

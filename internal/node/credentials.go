@@ -118,12 +118,12 @@ func (c *credentials) setCertificate(sc socket.Certificate) error {
 	if err != nil {
 		return fmt.Errorf("parse certificate of %s: %w", sc.Account, err)
 	}
-	print := sha256.Sum256(leaf.Raw)
+	fingerprint := sha256.Sum256(leaf.Raw)
 	account := sc.Account
 	sign := func(content []byte) ([]byte, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), signTimeout)
 		defer cancel()
-		return c.keeper.Sign(ctx, account, print, content)
+		return c.keeper.Sign(ctx, account, fingerprint, content)
 	}
 	cert := &tls.Certificate{
 		Certificate: sc.Chain,
@@ -141,11 +141,16 @@ func (c *credentials) setCertificate(sc socket.Certificate) error {
 	return nil
 }
 
-// forget drops an account whose last pod has left.
-func (c *credentials) forget(a mesh.Account) {
+// sweep drops accounts that have no pod any more. Those whose certificate is still valid stay: the keeper may hold it
+// for a pod to come, and would not send it again.
+func (c *credentials) sweep(live map[mesh.Account]bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.accounts, a)
+	for a, s := range c.accounts {
+		if _, err := s.Certificate(); err != nil && !live[a] && a != (mesh.Account{}) {
+			delete(c.accounts, a)
+		}
+	}
 }
 
 // expiries tells when each account's certificate ends.

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hops is what the dialler counts: how often the client's address could not be kept towards the app.
+// hopCounter is told how often the client's address could be kept towards the app, and how often not.
 type hopCounter interface {
 	hopKept()
 	hopFallback()
@@ -58,8 +58,11 @@ func (d *Dialer) DialApp(ctx context.Context, uid string, client netip.Addr, dst
 			return nil, err
 		}
 	}
-	d.count.hopFallback()
-	return d.Dial(ctx, uid, dst)
+	c, err := d.Dial(ctx, uid, dst)
+	if err == nil {
+		d.count.hopFallback()
+	}
+	return c, err
 }
 
 func family(a netip.Addr) int {
@@ -81,7 +84,7 @@ func (d *Dialer) connect(ctx context.Context, fd int, dst netip.AddrPort) (*net.
 		deadline = t
 	}
 	err := unix.Connect(fd, sockaddr(dst))
-	if err == unix.EINPROGRESS {
+	if err == unix.EINPROGRESS || err == unix.EINTR { // a signal stops the wait, not the connect
 		err = waitConnected(ctx, f, deadline)
 	}
 	if err != nil {
@@ -130,8 +133,7 @@ func waitConnected(ctx context.Context, f *os.File, deadline time.Time) error {
 	return cerr
 }
 
-// refuseSelf catches the TCP simultaneous open of a socket with itself, and an address of the pod that nobody told
-// us of: both would loop.
+// refuseSelf catches the TCP simultaneous open of a socket with itself, which would echo for ever.
 func refuseSelf(fd int, dst netip.AddrPort) error {
 	sa, err := unix.Getsockname(fd)
 	if err != nil {

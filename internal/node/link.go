@@ -2,12 +2,14 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
 
+	"fairlead.io/fairlead/internal/identity"
 	"fairlead.io/fairlead/internal/keeper/socket"
 	"fairlead.io/fairlead/internal/mesh"
 )
@@ -22,132 +24,130 @@ type Keeper interface {
 	LoadState(ctx context.Context) (int, error)
 }
 
-// link is the Keeper across reconnects: while the keeper is away, calls wait for it as long as their contexts allow.
+// link is the Keeper across reconnects: while the keeper is away, calls wait for it as long as their contexts allow, and
+// one that the connection's end has cut off is made again on the next.
 type link struct {
 	path string
 	log  *slog.Logger
 
-	mu     sync.Mutex // protects the rest
-	client *socket.Client
-	up     chan struct{} // closed when client is set
+	mu      sync.Mutex // protects the rest
+	client  *socket.Client
+	changed chan struct{} // closed when client changes
 }
 
 var _ Keeper = (*link)(nil)
 
 func newLink(path string, log *slog.Logger) *link {
-	return &link{path: path, log: log, up: make(chan struct{})}
+	return &link{path: path, log: log, changed: make(chan struct{})}
 }
+
+const (
+	dialTimeout = 5 * time.Second        // of one connect to the keeper, greetings included
+	firstPause  = 20 * time.Millisecond  // after a connection that had worked
+	lastPause   = 500 * time.Millisecond // after many that had not
+)
 
 // run connects and delivers the keeper's events until the context ends.
 func (l *link) run(ctx context.Context, h *pods) error {
-	for pause := 20 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, time.Second) {
-		began := time.Now()
-		if err := l.session(ctx, h); ctx.Err() == nil {
-			l.log.Warn("keeper is away", "err", err)
+	for failures := 0; ctx.Err() == nil; {
+		connected, err := l.session(ctx, h)
+		if connected {
+			failures = 0
 		}
-		if time.Since(began) > 5*time.Second {
-			pause = 20 * time.Millisecond
+		if failures++; failures == 1 && ctx.Err() == nil { // once per absence
+			l.log.Warn("keeper is away", "err", err)
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(pause):
+		case <-time.After(identity.Backoff(failures, firstPause, lastPause)):
 		}
 	}
 	return nil
 }
 
-func (l *link) session(ctx context.Context, h *pods) error {
-	dctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+func (l *link) session(ctx context.Context, h *pods) (connected bool, err error) {
+	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	c, err := socket.Dial(dctx, l.path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	h.begin()
 	l.set(c)
 	defer l.set(nil)
 	l.log.Info("keeper connected")
-	return c.Run(ctx, h)
+	return true, c.Run(ctx, h)
 }
 
 func (l *link) set(c *socket.Client) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.client = c
-	if c != nil {
-		close(l.up)
-		return
-	}
-	l.up = make(chan struct{})
+	close(l.changed)
+	l.changed = make(chan struct{})
 }
 
-// get waits for a client.
-func (l *link) get(ctx context.Context) (*socket.Client, error) {
+// get waits for a client that is not the one which has ended.
+func (l *link) get(ctx context.Context, ended *socket.Client) (*socket.Client, error) {
 	for {
 		l.mu.Lock()
-		c, up := l.client, l.up
+		c, changed := l.client, l.changed
 		l.mu.Unlock()
-		if c != nil {
+		if c != nil && c != ended {
 			return c, nil
 		}
 		select {
-		case <-up:
+		case <-changed:
 		case <-ctx.Done():
 			return nil, fmt.Errorf("wait for the keeper: %w", ctx.Err())
 		}
 	}
 }
 
+// callTries bounds on how many connections a call is tried: it may be what ends them.
+const callTries = 3
+
+func call[T any](ctx context.Context, l *link, f func(*socket.Client) (T, error)) (v T, err error) {
+	var c *socket.Client
+	for range callTries {
+		var gone error
+		if c, gone = l.get(ctx, c); gone != nil {
+			return v, errors.Join(gone, err)
+		}
+		if v, err = f(c); !errors.Is(err, socket.ErrClosed) {
+			return v, err
+		}
+	}
+	return v, err
+}
+
 // Sockets is Keeper.
 func (l *link) Sockets(ctx context.Context, uid string, family, n int) ([]int, error) {
-	c, err := l.get(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return c.Sockets(ctx, uid, family, n)
+	return call(ctx, l, func(c *socket.Client) ([]int, error) { return c.Sockets(ctx, uid, family, n) })
 }
 
 // Hop is Keeper.
 func (l *link) Hop(ctx context.Context, uid string, client netip.Addr) (int, error) {
-	c, err := l.get(ctx)
-	if err != nil {
-		return -1, err
-	}
-	return c.Hop(ctx, uid, client)
+	return call(ctx, l, func(c *socket.Client) (int, error) { return c.Hop(ctx, uid, client) })
 }
 
 // Sign is Keeper.
 func (l *link) Sign(ctx context.Context, account mesh.Account, leafSHA256 [32]byte, content []byte) ([]byte, error) {
-	c, err := l.get(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return c.Sign(ctx, account, leafSHA256, content)
+	return call(ctx, l, func(c *socket.Client) ([]byte, error) { return c.Sign(ctx, account, leafSHA256, content) })
 }
 
 // Verdicts is Keeper.
 func (l *link) Verdicts(ctx context.Context) (map[string]uint64, error) {
-	c, err := l.get(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return c.Verdicts(ctx)
+	return call(ctx, l, func(c *socket.Client) (map[string]uint64, error) { return c.Verdicts(ctx) })
 }
 
 // SaveState is Keeper.
 func (l *link) SaveState(ctx context.Context, memfd int) error {
-	c, err := l.get(ctx)
-	if err != nil {
-		return err
-	}
-	return c.SaveState(ctx, memfd)
+	_, err := call(ctx, l, func(c *socket.Client) (struct{}, error) { return struct{}{}, c.SaveState(ctx, memfd) })
+	return err
 }
 
 // LoadState is Keeper.
 func (l *link) LoadState(ctx context.Context) (int, error) {
-	c, err := l.get(ctx)
-	if err != nil {
-		return -1, err
-	}
-	return c.LoadState(ctx)
+	return call(ctx, l, func(c *socket.Client) (int, error) { return c.LoadState(ctx) })
 }

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -64,8 +63,14 @@ type metrics struct {
 	events     *prometheus.CounterVec
 	hops       *prometheus.CounterVec
 	routes     routes
-	workloads  func(uid string) mesh.Name
-	warn       *onceWarner
+	names      names
+	warn       *rareLog
+}
+
+// names are what the address table knows.
+type names interface {
+	workload(uid string) mesh.Name // of a local pod
+	serves(service mesh.Name) bool // whether there is such a service
 }
 
 // openGauge keeps its value readable, so that a series of live connections does not expire.
@@ -76,14 +81,14 @@ type openGauge struct {
 
 func (g *openGauge) add(n int64) {
 	g.n.Add(n)
-	g.Gauge.Add(float64(n))
+	g.Add(float64(n))
 }
 
 // latencyBuckets span what one hop on a node and a slow database have in common.
 var latencyBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
-func newMetrics(reg prometheus.Registerer, workloads func(uid string) mesh.Name, warn *onceWarner) *metrics {
-	m := &metrics{workloads: workloads, warn: warn}
+func newMetrics(reg prometheus.Registerer, names names, warn *rareLog) *metrics {
+	m := &metrics{names: names, warn: warn}
 	m.requests = counterSeries(reg, "fairlead_requests_total", "Requests that ended, by both ends, status and gRPC status.",
 		append(pairLabels[:len(pairLabels):len(pairLabels)], "status", "grpc_status"), requestKey{pair: overflowPair, status: overflowName},
 		func(k requestKey) []string { return k.values(k.status, k.grpc) })
@@ -107,6 +112,7 @@ func newMetrics(reg prometheus.Registerer, workloads func(uid string) mesh.Name,
 	reg.MustRegister(m.handshakes, m.events, m.hops)
 	for _, d := range []l7.Direction{l7.Outbound, l7.Inbound} {
 		m.handshakes.WithLabelValues(d.String(), "ok")
+		m.handshakes.WithLabelValues(d.String(), "broken")
 		for _, c := range identity.Causes() {
 			m.handshakes.WithLabelValues(d.String(), c.String())
 		}
@@ -154,7 +160,7 @@ func (m *metrics) expire() {
 var unknown = mesh.Name{Namespace: "unknown", Name: "unknown"}
 
 func (m *metrics) pair(d l7.Direction, local *l7.Pod, peer *mesh.Pod, service mesh.Name, protocol string, safe l7.Security) pair {
-	here := mesh.Name{Namespace: local.Name.Namespace, Name: m.workloads(local.UID).Name}
+	here := mesh.Name{Namespace: local.Name.Namespace, Name: m.names.workload(local.UID).Name}
 	there := unknown
 	if peer != nil {
 		there = mesh.Name{Namespace: peer.Name.Namespace, Name: peer.Workload}
@@ -162,6 +168,9 @@ func (m *metrics) pair(d l7.Direction, local *l7.Pod, peer *mesh.Pod, service me
 	p := pair{direction: d, src: here, dst: there, service: service, protocol: protocol, safe: safe.String()}
 	if d == l7.Inbound {
 		p.src, p.dst = there, here
+		if service != (mesh.Name{}) && !m.names.serves(service) {
+			p.service = unknown // the peer said so, and may say anything
+		}
 	}
 	return p
 }
@@ -230,13 +239,17 @@ func (m *metrics) conn(r *l7.ConnRecord) connKey {
 // ConnOpened counts a connection that has an other end.
 func (m *metrics) ConnOpened(r *l7.ConnRecord) {
 	k := m.conn(r)
+	r.Tag = k
 	m.opened.get(k).Inc()
 	m.open.get(k).add(1)
 }
 
 // ConnClosed counts a connection that ended.
 func (m *metrics) ConnClosed(r *l7.ConnRecord) {
-	k := m.conn(r)
+	k, ok := r.Tag.(connKey) // as it was counted: the table may have changed since
+	if !ok {
+		return
+	}
 	m.open.get(k).add(-1)
 	m.closed.get(closeKey{k.pair, r.Cause.String()}).Inc()
 	m.received.get(k).Add(float64(r.BytesIn))
@@ -257,8 +270,10 @@ func (m *metrics) Handshake(r *l7.HandshakeRecord) {
 		if c, ok := identity.CauseOf(r.Err); ok {
 			result = c.String()
 		}
-		m.warn.once(context.Background(), "handshake failed", r.Direction.String()+" "+result, "dir", r.Direction.String(), "result", result,
-			"pod", r.Pod.Name.String(), "peer", r.PeerAddr.String(), "err", r.Err)
+		if m.warn.due(r.Direction.String() + " " + result) {
+			m.warn.log.Warn("handshake failed", "direction", r.Direction.String(), "result", result,
+				"pod", r.Pod.Name.String(), "peer", r.PeerAddr.String(), "err", r.Err)
+		}
 	}
 	m.handshakes.WithLabelValues(r.Direction.String(), result).Inc()
 }

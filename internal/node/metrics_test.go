@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"fairlead.io/fairlead/internal/identity"
 	"fairlead.io/fairlead/internal/l7"
 	"fairlead.io/fairlead/internal/l7/exchange"
 	"fairlead.io/fairlead/internal/mesh"
@@ -20,9 +22,15 @@ import (
 func testMetrics(t *testing.T) (*metrics, *prometheus.Registry) {
 	t.Helper()
 	reg := prometheus.NewPedanticRegistry()
-	workloads := func(string) mesh.Name { return mesh.Name{Namespace: "shop", Name: "web"} }
-	return newMetrics(reg, workloads, &onceWarner{log: slog.New(slog.DiscardHandler)}), reg
+	return newMetrics(reg, &table{name: mesh.Name{Namespace: "shop", Name: "web"}}, &rareLog{log: slog.New(slog.DiscardHandler)}), reg
 }
+
+// table knows one workload, and one service.
+type table struct{ name mesh.Name }
+
+func (t *table) workload(string) mesh.Name { return t.name }
+
+func (t *table) serves(service mesh.Name) bool { return service == dbSvc }
 
 var (
 	webPod = &l7.Pod{UID: "u1", Name: mesh.Name{Namespace: "shop", Name: "web-1"}}
@@ -126,11 +134,12 @@ func TestIdleSeriesExpire(t *testing.T) {
 
 func TestSameCauseIsLoggedOnce(t *testing.T) {
 	var out strings.Builder
-	w := &onceWarner{log: slog.New(slog.NewTextHandler(&out, nil))}
+	m, _ := testMetrics(t)
+	m.warn.log = slog.New(slog.NewTextHandler(&out, nil))
 	for range 100 {
-		w.once(t.Context(), "handshake failed", "expired")
+		m.Handshake(&l7.HandshakeRecord{Pod: webPod, Err: errors.New("cut off")})
 	}
-	w.once(t.Context(), "handshake failed", "wrong_node")
+	m.Handshake(&l7.HandshakeRecord{Pod: webPod, Err: identity.Refuse(identity.Peer{}, identity.WrongNode, "elsewhere")})
 	if n := strings.Count(out.String(), "handshake failed"); n != 2 {
 		t.Errorf("%d lines, want one per cause", n)
 	}

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,10 +50,12 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	g.Go(func() error { return n.expire(ctx) })
 	g.Go(func() error { return n.work(ctx) })
-	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
+	err := g.Wait()
+	n.pods.close()
+	if errors.Is(err, context.Canceled) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 type node struct {
@@ -64,18 +67,18 @@ type node struct {
 	metrics *metrics
 	reg     *prometheus.Registry
 	ready   *admin.Ready
-	world   lateWorld
+	world   atomic.Pointer[control.DiscoverClient] // nil until the proxy has its certificate
 
-	keeperReady, trustReady, tableReady func()
+	trustReady, tableReady func()
 }
 
 func newNode(cfg Config) *node {
 	n := &node{cfg: cfg, link: newLink(cfg.KeeperSocket, cfg.Log), reg: prometheus.NewPedanticRegistry(), ready: &admin.Ready{}}
 	n.creds = newCredentials(n.link)
-	n.metrics = newMetrics(n.reg, n.workload, &onceWarner{log: cfg.Log})
+	n.metrics = newMetrics(n.reg, n, &rareLog{log: cfg.Log})
 	n.dialer = &Dialer{Keeper: n.link, count: n.metrics}
 	n.pods = newPods(n.creds, &n.dialer.sockets, cfg.Log)
-	n.reg.MustRegister(admin.BuildInfo("proxy"), &nodeCollector{n.link, n.creds})
+	n.reg.MustRegister(admin.BuildInfo("proxy"), &nodeCollector{n.link, n.creds, n.pods})
 	n.trustReady, n.tableReady = n.ready.Await("certificate of the proxy"), n.ready.Await("address table")
 	return n
 }
@@ -177,7 +180,7 @@ func (n *node) saveOnce(ctx context.Context, state []byte) error {
 	return n.link.SaveState(ctx, fd)
 }
 
-// expire drops idle series now and then.
+// expire drops idle series, and accounts that are nobody's, now and then.
 func (n *node) expire(ctx context.Context) error {
 	t := time.NewTicker(time.Minute)
 	defer t.Stop()
@@ -185,6 +188,7 @@ func (n *node) expire(ctx context.Context) error {
 		select {
 		case <-t.C:
 			n.metrics.expire()
+			n.creds.sweep(n.pods.accounts())
 		case <-ctx.Done():
 			return nil
 		}
@@ -200,4 +204,10 @@ func (n *node) workload(uid string) mesh.Name {
 	}
 	name, _ := n.pods.name(uid)
 	return name
+}
+
+// serves tells whether there is a service of that name.
+func (n *node) serves(service mesh.Name) bool {
+	w := n.world.Load()
+	return w != nil && w.Snapshot().Service(service) != nil
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -112,6 +113,7 @@ func (p *pods) Enrolled(sp socket.Pod, ls []socket.Listener) {
 		closeListeners(old)
 	}
 	p.m[sp.UID] = pod
+	p.sockets.keep(sp.UID)
 	if p.told != nil {
 		p.told[sp.UID] = true
 	}
@@ -137,6 +139,28 @@ func (p *pods) Left(uid string, drain time.Duration) {
 	p.log.Info("pod left", "pod", pod.Name.String(), "uid", uid, "drain", drain)
 }
 
+// accounts are those of the pods that are here.
+func (p *pods) accounts() map[mesh.Account]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	live := map[mesh.Account]bool{}
+	for _, pod := range p.m {
+		live[pod.Account] = true
+	}
+	return live
+}
+
+// close gives up every pod. It comes when nothing runs any more: what the engine was given it has closed, and the
+// rest is closed here.
+func (p *pods) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for uid, pod := range p.m {
+		closeListeners(pod)
+		p.sockets.drop(uid)
+	}
+}
+
 // Certificate replaces an account's certificate.
 func (p *pods) Certificate(c socket.Certificate) {
 	if err := p.creds.setCertificate(c); err != nil {
@@ -154,7 +178,7 @@ func (p *pods) Roots(trustDomain string, pem []byte) {
 // listener takes a descriptor over.
 func listener(fd int) (net.Listener, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
+		closeFD(fd)
 		return nil, fmt.Errorf("set listener non-blocking: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "listener")
@@ -167,7 +191,7 @@ func listener(fd int) (net.Listener, error) {
 }
 
 func closeListeners(p *l7.Pod) {
-	for _, l := range append(p.Out, p.In...) {
+	for _, l := range slices.Concat(p.Out, p.In) {
 		l.Close()
 	}
 }

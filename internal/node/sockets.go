@@ -11,69 +11,87 @@ import (
 // address family.
 const socketBatch = 8
 
-// socketPool holds ready-made sockets per pod and family. Its zero value is ready.
+// socketPool holds ready-made sockets of the pods that are enrolled. An idle socket keeps its pod's namespace alive, so
+// none is kept for any other pod. Its zero value is ready.
 type socketPool struct {
-	mu    sync.Mutex // protects ready
-	ready map[socketKey][]int
+	mu   sync.Mutex // protects pods and what they point to
+	pods map[string]*idleSockets
 }
 
-type socketKey struct {
-	uid    string
-	family int
+// idleSockets are one pod's, by address family, from its enrolment until it leaves.
+type idleSockets map[int][]int
+
+// keep allows idle sockets of a pod.
+func (p *socketPool) keep(uid string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pods == nil {
+		p.pods = map[string]*idleSockets{}
+	}
+	if p.pods[uid] == nil {
+		p.pods[uid] = &idleSockets{}
+	}
 }
 
-// take returns a socket, from the pool or from a new batch.
+// take returns a socket, from the pool or from a new batch. A pod that has left gets a single one.
 func (p *socketPool) take(ctx context.Context, k Keeper, uid string, family int) (int, error) {
-	key := socketKey{uid, family}
-	if fd, ok := p.pop(key); ok {
+	fd, idle := p.pop(uid, family)
+	if fd >= 0 {
 		return fd, nil
 	}
-	fds, err := k.Sockets(ctx, uid, family, socketBatch)
+	n := 1
+	if idle != nil {
+		n = socketBatch
+	}
+	fds, err := k.Sockets(ctx, uid, family, n)
 	if err != nil {
 		return -1, err
 	}
-	p.push(key, fds[1:])
+	p.push(uid, idle, family, fds[1:])
 	return fds[0], nil
 }
 
-func (p *socketPool) pop(key socketKey) (int, bool) {
+// pop returns an idle socket or -1, and where more may be kept.
+func (p *socketPool) pop(uid string, family int) (int, *idleSockets) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	fds := p.ready[key]
-	if len(fds) == 0 {
-		return -1, false
+	idle := p.pods[uid]
+	if idle == nil || len((*idle)[family]) == 0 {
+		return -1, idle
 	}
-	p.ready[key] = fds[:len(fds)-1]
-	return fds[len(fds)-1], true
+	fds := (*idle)[family]
+	(*idle)[family] = fds[:len(fds)-1]
+	return fds[len(fds)-1], idle
 }
 
-// push keeps up to two batches; what is above is closed.
-func (p *socketPool) push(key socketKey, fds []int) {
+// push keeps up to two batches, if the pod has not left, nor come back as another, since they were asked for.
+func (p *socketPool) push(uid string, idle *idleSockets, family int, fds []int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ready == nil {
-		p.ready = map[socketKey][]int{}
-	}
 	for _, fd := range fds {
-		if len(p.ready[key]) >= 2*socketBatch {
-			unix.Close(fd)
+		if idle == nil || p.pods[uid] != idle || len((*idle)[family]) >= 2*socketBatch {
+			closeFD(fd)
 			continue
 		}
-		p.ready[key] = append(p.ready[key], fd)
+		(*idle)[family] = append((*idle)[family], fd)
 	}
 }
 
-// drop closes a pod's idle sockets: they keep its namespace alive.
+// drop closes a pod's idle sockets, and keeps none from now on.
 func (p *socketPool) drop(uid string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for key, fds := range p.ready {
-		if key.uid != uid {
-			continue
-		}
+	idle := p.pods[uid]
+	if idle == nil {
+		return
+	}
+	delete(p.pods, uid)
+	for _, fds := range *idle {
 		for _, fd := range fds {
-			unix.Close(fd)
+			closeFD(fd)
 		}
-		delete(p.ready, key)
 	}
 }
+
+// closeFD closes a descriptor that nothing was written to.
+func closeFD(fd int) { _ = unix.Close(fd) }

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -14,25 +13,24 @@ const (
 	warnMax = 256
 )
 
-// onceWarner logs a cause once, and again only after warnEvery: whoever causes it must not fill the log.
-type onceWarner struct {
+// rareLog logs a cause once, and again only after warnEvery: whoever causes it must not fill the log.
+type rareLog struct {
 	log *slog.Logger
 	mu  sync.Mutex // protects at
 	at  map[string]time.Time
 }
 
-func (w *onceWarner) once(ctx context.Context, msg, cause string, args ...any) {
+// due tells whether the cause is to be logged now.
+func (w *rareLog) due(cause string) bool {
 	now := time.Now()
 	w.mu.Lock()
-	last, seen := w.at[cause]
+	defer w.mu.Unlock()
+	if last, seen := w.at[cause]; seen && now.Sub(last) < warnEvery {
+		return false
+	}
 	if w.at == nil || len(w.at) >= warnMax {
 		w.at = map[string]time.Time{}
 	}
-	if !seen || now.Sub(last) >= warnEvery {
-		w.at[cause] = now
-	}
-	w.mu.Unlock()
-	if !seen || now.Sub(last) >= warnEvery {
-		w.log.WarnContext(ctx, msg, args...)
-	}
+	w.at[cause] = now
+	return true
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,14 +25,14 @@ func state(t testing.TB, ns *NetNS) (out []string) {
 			out = append(out, fmt.Sprintf("%s=%s", name, b[:1]))
 		}
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-			rules, err := netlink.RuleList(family)
+			rules, err := ruleList(family)
 			if err != nil {
 				return err
 			}
 			for _, r := range rules {
 				out = append(out, fmt.Sprintf("rule %d mark %#x", r.Priority, r.Mark))
 			}
-			routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+			routes, err := routeList(family, table)
 			if err != nil {
 				return err
 			}

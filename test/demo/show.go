@@ -94,10 +94,10 @@ func (s *stage) pipe(ctx context.Context, c net.Conn) {
 	defer stop()
 	var back sync.WaitGroup
 	back.Go(func() {
-		io.Copy(c, up)
+		_, _ = io.Copy(c, up) // a browser that leaves is no fault
 		c.Close()
 	})
-	io.Copy(up, c)
+	_, _ = io.Copy(up, c)
 	up.Close()
 	back.Wait()
 }

@@ -28,8 +28,8 @@ func newWebs(t *testing.T) *webs {
 	w := &webs{m: m, servers: map[string]*testnet.Pod{}, services: map[string][]netip.AddrPort{}, dir: workDir(t, 0, 0)}
 	for i, where := range []string{"near", "far"} {
 		name := unique(t, where)
-		w.servers[where] = webPod(t, m, m.Lab.Node(i), testnet.PodSpec{Name: name})
 		w.services[where] = addService(t, m, testnet.Service("app", name, 80, 8080))
+		w.servers[where] = webPod(t, m, m.Lab.Node(i), testnet.PodSpec{Name: name})
 	}
 	w.client = joined(t, m, m.Lab.Node(0), testnet.PodSpec{Name: unique(t, "client")})
 	return w

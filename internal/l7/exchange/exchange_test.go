@@ -3,8 +3,9 @@ package exchange_test
 import (
 	"testing"
 
-	"fairlead.io/fairlead/internal/l7/exchange"
 	"github.com/google/go-cmp/cmp"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
 )
 
 // note is both sides and the observer: it writes down who was told what.

@@ -78,7 +78,7 @@ func (s *Server) frame(x *exchange.Exchange, h *exchange.Head, end bool) int64 {
 		return h.Length
 	case end: // whatever it declared: there is no body
 		return 0
-	case h.Length >= 0 && !(s.version >= exchange.HTTP11 && announcesTrailers(h)):
+	case h.Length >= 0 && (s.version < exchange.HTTP11 || !announcesTrailers(h)):
 		s.out.kind, s.out.left = counted, h.Length
 		return h.Length
 	case s.version >= exchange.HTTP11:

@@ -22,9 +22,9 @@ type role interface {
 
 // block is what came with a header block.
 type block struct {
-	id                 uint32
-	end, self, large   bool
-	fragments, started int
+	id               uint32
+	end, self, large bool
+	fragments        int
 }
 
 // conn is what both ends share: frames, windows, settings, liveness.
@@ -48,7 +48,7 @@ type conn struct {
 	sendWindow, peerWindow int64
 	recvWindow, refund     int64
 	peerStreams            uint32
-	peerConnect, settled   bool
+	peerConnect            bool
 
 	prefaced, sawSettings bool
 	open                  block // the header block that is being read; id 0 if none

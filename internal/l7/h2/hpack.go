@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"strings"
 
-	"fairlead.io/fairlead/internal/l7/exchange"
 	"golang.org/x/net/http2/hpack"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
 )
 
 // table size that both directions use: the protocol's default.

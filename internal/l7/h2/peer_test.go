@@ -7,9 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/net/http2/hpack"
+
 	"fairlead.io/fairlead/internal/l7/exchange"
 	"fairlead.io/fairlead/internal/l7/exchange/wiretest"
-	"golang.org/x/net/http2/hpack"
 )
 
 // peer writes frames as the other end of a connection would, well-formed or not.

@@ -121,7 +121,7 @@ func detach(c *net.TCPConn) (int, error) {
 	if dup != nil {
 		return -1, fmt.Errorf("dup: %w", dup)
 	}
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	return fd, nil
 }
 
@@ -205,7 +205,7 @@ func (c *conn) wake() {
 // reset makes the coming close a reset.
 func (c *conn) reset() {
 	if !c.closed {
-		unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
 }
 
@@ -247,7 +247,7 @@ func (c *conn) event(ev uint32) {
 	}
 	// Both directions are shut and nobody reads: epoll would report that for ever.
 	if ev&unix.EPOLLHUP != 0 && c.listed {
-		unix.EpollCtl(c.l.epoll, unix.EPOLL_CTL_DEL, c.fd, nil)
+		_ = unix.EpollCtl(c.l.epoll, unix.EPOLL_CTL_DEL, c.fd, nil) // listed: it is there
 		c.listed, c.mask = false, 0
 	}
 }

@@ -141,7 +141,7 @@ func (l *Loop) Do(f func()) bool {
 	if !p.woken {
 		p.woken = true
 		one := [8]byte{1}
-		unix.Write(l.wake, one[:]) // fails only when the counter is full, and then the loop is awake
+		_, _ = unix.Write(l.wake, one[:]) // fails only when the counter is full, and then the loop is awake
 	}
 	return true
 }
@@ -170,7 +170,7 @@ func (l *Loop) turn() error {
 		ev := &l.events[i]
 		if int(ev.Fd) == l.wake {
 			var b [8]byte
-			unix.Read(l.wake, b[:])
+			_, _ = unix.Read(l.wake, b[:]) // empty if it was read for an earlier wake
 			continue
 		}
 		if c := l.conns[int(ev.Fd)]; c != nil {

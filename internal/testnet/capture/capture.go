@@ -83,10 +83,14 @@ func New(markers ...string) (*Capture, error) {
 	return c, nil
 }
 
+func (c *Capture) tap(where string) *tap {
+	return &tap{where: where, flows: newFlows(c.longest()), openings: openings{}}
+}
+
 // Attach opens the named interface. inNamespace runs its argument on a thread in the interface's network namespace, such as
 // a pod's or node's Do; where is the place's name in hits. It must come before Run.
 func (c *Capture) Attach(where string, inNamespace func(func() error) error, device string) error {
-	t := &tap{where: where, flows: newFlows(c.longest()), openings: openings{}}
+	t := c.tap(where)
 	err := inNamespace(func() (err error) {
 		t.fd, err = open(device)
 		return err

@@ -34,7 +34,7 @@ func hits(t *testing.T, markers []string, send func(func(seq uint32, payload str
 	if err != nil {
 		t.Fatal(err)
 	}
-	tap := &tap{where: "here", flows: newFlows(c.longest())}
+	tap := c.tap("here")
 	send(func(seq uint32, payload string) {
 		c.packet(tap, unix.ETH_P_IP, packet4(client, server, seq, payload), false)
 	})
@@ -90,7 +90,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tap := &tap{flows: newFlows(c.longest())}
+	tap := c.tap("here")
 	for i := range 3 * maxFlows {
 		from := netip.AddrPortFrom(netip.MustParseAddr(fmt.Sprintf("10.%d.%d.1", i>>8&0xff, i&0xff)), 1000)
 		c.packet(tap, unix.ETH_P_IP, packet4(from, server, 1, marker), false)
@@ -121,7 +121,7 @@ func FuzzPacket(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tap := &tap{flows: newFlows(c.longest())}
+		tap := c.tap("here")
 		for range 2 {
 			c.packet(tap, protocol, b, false)
 		}

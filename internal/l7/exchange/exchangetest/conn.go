@@ -203,7 +203,7 @@ func (c *Conn) write() {
 		}
 		if t, ok := c.nc.(*net.TCPConn); ok && final == 1 && !half {
 			half = true
-			t.CloseWrite()
+			_ = t.CloseWrite() // the peer may have reset it meanwhile
 		}
 	}
 }

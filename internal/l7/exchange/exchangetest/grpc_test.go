@@ -7,14 +7,15 @@ import (
 	"testing"
 	"time"
 
-	"fairlead.io/fairlead/internal/l7/exchange"
-	. "fairlead.io/fairlead/internal/l7/exchange/exchangetest"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
+	. "fairlead.io/fairlead/internal/l7/exchange/exchangetest"
 )
 
 // echoes is a gRPC service that sends back what comes, and then ends with what the metadata asks for.

@@ -12,10 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"fairlead.io/fairlead/internal/l7/exchange"
-	. "fairlead.io/fairlead/internal/l7/exchange/exchangetest"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
+	. "fairlead.io/fairlead/internal/l7/exchange/exchangetest"
 )
 
 // resetter is an HTTP/2 server that resets every stream.

@@ -3,8 +3,9 @@ package main
 
 import (
 	"flag"
-	"log"
+	"fmt"
 	"net"
+	"os"
 
 	"fairlead.io/fairlead/internal/l7/exchange"
 	"fairlead.io/fairlead/internal/l7/exchange/exchangetest"
@@ -15,7 +16,8 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "address to listen on")
 	flag.Parse()
 	if err := run(*listen); err != nil {
-		log.Fatal(err)
+		fmt.Fprintln(os.Stderr, "h2server:", err)
+		os.Exit(1)
 	}
 }
 
@@ -24,7 +26,7 @@ func run(addr string) error {
 	if err != nil {
 		return err
 	}
-	log.Printf("listening on %s", ln.Addr())
+	fmt.Fprintln(os.Stderr, "listening on", ln.Addr())
 	l := exchangetest.NewLoop()
 	go l.Run()
 	defer l.Close()
