@@ -24,14 +24,15 @@ const (
 
 // request is one request on its way: the exchange's observer, and a tap on both of its sides.
 type request struct {
-	s     *httpSession
-	x     *exchange.Exchange
-	head  exchange.Head // a copy, for the request may have to be sent again
-	tries attempts
-	ep    *balance.Endpoint // outbound only
-	began time.Time         // at ep
-	sends int               // how often it was given to a connection
-	final bool              // the endpoint has been told
+	s       *httpSession
+	x       *exchange.Exchange
+	head    exchange.Head // a copy, for the request may have to be sent again
+	tries   attempts
+	ep      *balance.Endpoint // outbound only
+	began   time.Time         // at ep
+	sends   int               // how often it was given to a connection
+	final   bool              // the endpoint has been told
+	givenUp bool              // what comes now is the end, and no reason to try again
 
 	up       *upstream
 	waitsIn  *group
@@ -131,6 +132,11 @@ func (r *request) ended() bool { return r.upTap.ended() }
 // unreachable is called when no connection to the endpoint could be made.
 func (r *request) unreachable(err error) {
 	cause := dialCause(err)
+	if r.ep == nil && r.s.route.private { // the other node has a choice that this one has not: tell it that nothing was sent
+		r.rec.Cause, r.rec.Status, r.rec.GRPCStatus, r.givenUp = cause, statusOf(err), codeOf(err), true
+		r.x.ResponseReset(exchange.Reason{Code: exchange.CodeConnect, Detail: "app cannot be reached"})
+		return
+	}
 	if r.ep == nil { // the own app: there is no other
 		r.fail(cause, statusOf(err), codeOf(err), "app cannot be reached")
 		return
@@ -198,6 +204,9 @@ func (r *request) fail(cause Cause, status int, grpc uint32, text string) {
 
 // Reject implements exchange.Rejecter: the upstream has failed before a response began.
 func (r *request) Reject(x *exchange.Exchange, why exchange.Reason) bool {
+	if r.givenUp {
+		return false
+	}
 	if r.up != nil {
 		r.up.done()
 		r.up = nil
@@ -212,6 +221,10 @@ func (r *request) Reject(x *exchange.Exchange, why exchange.Reason) bool {
 			}
 			if r.ep == nil {
 				r.begin()
+				return
+			}
+			if why.Code == exchange.CodeConnect { // the endpoint's node could not reach its app
+				r.unreachable(errConnect)
 				return
 			}
 			r.to(true)
@@ -272,7 +285,10 @@ func (r *request) Done(_ *exchange.Exchange, why exchange.Reason) {
 		r.up = nil
 	}
 	var err error
-	if why.Code != exchange.CodeNone && why.Code != exchange.CodeCancel {
+	switch {
+	case why.Code != exchange.CodeNone && why.Code != exchange.CodeCancel:
+		err = errUpstream
+	case r.rec.Status >= 502 && r.rec.Status <= 504: // quick, but no reason to choose the endpoint more often
 		err = errUpstream
 	}
 	r.leave(err)
