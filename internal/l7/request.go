@@ -290,7 +290,10 @@ func (r *request) Done(_ *exchange.Exchange, why exchange.Reason) {
 		r.up = nil
 	}
 	var err error
-	if why.Code != exchange.CodeNone && why.Code != exchange.CodeCancel {
+	switch {
+	case why.Code != exchange.CodeNone && why.Code != exchange.CodeCancel:
+		err = errUpstream
+	case r.rec.Status >= 502 && r.rec.Status <= 504: // quick, but no reason to choose the endpoint more often
 		err = errUpstream
 	}
 	r.leave(err)

@@ -1,6 +1,10 @@
 package system
 
 import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -22,12 +26,25 @@ func TestEnrolAndLeave(t *testing.T) {
 		startLoad(t, p.server, "h1", webAddr(p.client), "-rate=100"),
 		startLoad(t, p.server, "h1new", webAddr(p.client), "-rate=100"),
 	}
-	for range 10 {
-		for _, value := range []string{"", "enabled"} {
-			if err := m.Lab.LabelNamespace("app", map[string]string{"fairlead.io/mesh": value}); err != nil {
+	for round := range 10 {
+		for _, step := range []struct{ value, says string }{{"", "pod left the mesh"}, {"enabled", "pod captured"}} {
+			if err := m.Lab.LabelNamespace("app", map[string]string{"fairlead.io/mesh": step.value}); err != nil {
 				t.Fatal(err)
 			}
-			pause(t, 700*time.Millisecond)
+			times := round + 1
+			if step.value != "" {
+				times++ // the first was when the pods started
+			}
+			for _, n := range []string{"n1", "n2"} {
+				eventually(t, 10*time.Second, step.says+" on "+n, func() error {
+					log, err := os.ReadFile(filepath.Join(m.Lab.LogDir(), n+"-keeper.log"))
+					if got := bytes.Count(log, []byte(step.says)); err != nil || got < times {
+						return fmt.Errorf("%d times, %v", got, err)
+					}
+					return nil
+				})
+			}
+			pause(t, 300*time.Millisecond)
 		}
 	}
 	for _, l := range loads {

@@ -113,9 +113,9 @@ func TestEndpointsFail(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := c.make()
-			l := startLoad(t, client, "h1", web, "-rate=100", "-workers=16", "-for=8s")
+			l := startLoad(t, client, "h1", web, "-rate=100", "-workers=16", "-for=5s")
 			r := l.wait(t)
-			if r.OK < 300 || r.Hung+r.Refused+r.Other+r.Reset > 0 || r.Bad()*10 > r.OK || r.MaxBad > 6000 || r.MaxOK > 11000 {
+			if r.OK < 200 || r.Hung+r.Refused+r.Other+r.Reset > 0 || r.Bad()*10 > r.OK || r.MaxBad > 6000 || r.MaxOK > 11000 {
 				t.Errorf("want most answers good, and all within the time of a connect or two: %v", r)
 			}
 			if err := p.Delete(t.Context()); err != nil {
