@@ -6,7 +6,7 @@ export CGO_ENABLED ?= 0
 LDFLAGS   := -s -w -X fairlead.io/fairlead/internal/admin.Version=$(shell git describe --always --dirty 2>/dev/null || echo devel)
 
 # Packages whose tests use the kernel: one at a time, as root.
-KERNEL    := internal/redirect internal/keeper internal/testnet cmd/cni-plugin cmd/nodeproxy
+KERNEL    := internal/redirect internal/keeper internal/node internal/testnet cmd/cni-plugin cmd/nodeproxy
 FUZZTIME  ?= 1m
 TOOL      := $(GO) tool -modfile=test/tools/go.mod
 
