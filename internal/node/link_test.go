@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,17 +121,17 @@ func TestCallsWaitForTheKeeperAsLongAsTheyMay(t *testing.T) {
 // A call that ends every connection is given up.
 func TestACallIsNotTriedForEver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "proxy.sock")
-	var calls int
+	var calls atomic.Int64
 	k := &keeperEnd{pod: "a", verdicts: func() (map[string]uint64, error) {
-		calls++ // one connection's request at a time
+		calls.Add(1)
 		return nil, &socket.Violation{Kind: socket.Malformed}
 	}}
 	k.serve(t, path)
 	l, _ := runLink(t, path, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if _, err := l.Verdicts(ctx); !errors.Is(err, socket.ErrClosed) || calls != callTries {
-		t.Errorf("%v after %d calls, want %d", err, calls, callTries)
+	if _, err := l.Verdicts(ctx); !errors.Is(err, socket.ErrClosed) || calls.Load() != callTries {
+		t.Errorf("%v after %d calls, want %d", err, calls.Load(), callTries)
 	}
 }
 
