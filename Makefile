@@ -8,9 +8,11 @@ LDFLAGS   := -s -w -X fairlead.io/fairlead/internal/admin.Version=$(shell git de
 # Packages whose tests use the kernel: one at a time, as root.
 KERNEL    := internal/redirect internal/keeper internal/node internal/testnet cmd/cni-plugin cmd/nodeproxy
 FUZZTIME  ?= 1m
+# The race detector needs a C compiler; without one the tests run without it, and say so.
+RACE       = $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 TOOL      := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod
 
-.PHONY: help build plugins demo test packages unit kernel system lint fuzz generate clean
+.PHONY: help build plugins demo test packages unit kernel kernels system lint fuzz generate generate-check clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -25,17 +27,21 @@ plugins: ## build the reference CNI plugins that the simulated nodes use
 demo: build plugins ## two nodes, one controller and the vote application: ARGS="--once" or ARGS="--once --mesh=off"
 	@$(BIN)/demo --bin $(BIN) $(ARGS)
 
-test: packages unit kernel system ## all tests; as root the kernel, node and system tests too
+test: packages generate-check unit kernel system ## all tests; as root the kernel, node and system tests too
 
 packages: ## install the Debian packages that the tests use, as root
 	@test/packages
 
 unit: ## what needs no root, under -race
 	$(GO) vet ./...
-	CGO_ENABLED=1 $(GO) test -race $$($(GO) list ./... | grep -vE '/($(subst $() ,|,$(KERNEL)))(/|$$)')
+	@command -v gcc >/dev/null || echo "no C compiler: the tests run without the race detector" >&2
+	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) $$($(GO) list ./... | grep -vE '/($(subst $() ,|,$(KERNEL)))(/|$$)')
 
 kernel: ## what needs root and the kernel, under -race, one package at a time
-	CGO_ENABLED=1 $(GO) test -race -p 1 $(KERNEL:%=./%/...)
+	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -p 1 $(KERNEL:%=./%/...)
+
+kernels: ## the kernel tests in virtual machines with the kernels of Debian: KERNELS="6.1 6.12"
+	test/kernels/run $(KERNELS)
 
 system: ## real programs, faults and h2spec, in whole nodes
 	cd test/system && $(GO) vet ./... && $(GO) test -timeout 15m ./...
@@ -52,6 +58,9 @@ fuzz: ## every fuzz target for FUZZTIME, one after the other: 25 minutes with th
 
 generate: ## the BPF objects and the protobuf code: clang-16, llvm-16 and protobuf-compiler are needed
 	$(GO) generate ./...
+
+generate-check: ## are the generated files those that the sources give?
+	test/generate
 
 clean: ## remove what was built
 	rm -rf $(BIN) .cache

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The guard, on the egress of a pod's device: a SYN leaves only from a socket with our tag, so raw and packet sockets
  * cannot open a connection past the redirect. Packet sockets with PACKET_QDISC_BYPASS do step out: they skip tc.
@@ -54,7 +54,10 @@ static __always_inline int read_ip4(struct __sk_buff *skb, struct fl_packet *p)
 
 	if (bpf_skb_load_bytes(skb, p->off, h, sizeof(h)) || h[0] >> 4 != 4)
 		return READ_MALFORMED;
-	if (((h[6] & 0x1f) << 8 | h[7]) != 0)
+	__u32 fragment = (h[6] & 0x1f) << 8 | h[7];
+	if (fragment == 1 && h[9] == IPPROTO_TCP)
+		return READ_MALFORMED; /* would lie over the flags of the first (RFC 3128) */
+	if (fragment)
 		return READ_OTHER; /* a later fragment: of no use without the first, which is looked at */
 	p->proto = h[9];
 	p->dst.w[2] = V4MAPPED;

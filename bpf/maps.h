@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* One set of maps for all pods of an instance. Above each: key, value, who writes it, what overflow means. */
 #pragma once
 #include "types.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The redirect: connect4/6 mark an app's connection, a policy route turns it round to lo, and sk_lookup gives it to the
  * proxy's listener in the pod. No address is ever rewritten. IPv4 is handled as v4-mapped IPv6 from the first line on.

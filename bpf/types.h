@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The structs and constants that the programs share with Go, which uses the types generated from these. */
 #pragma once
 #include "bpf.h"

@@ -12,8 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"fairlead.io/fairlead/internal/cni/install"
 	"fairlead.io/fairlead/internal/identity"
 	"fairlead.io/fairlead/internal/keeper"
 	"fairlead.io/fairlead/internal/redirect"
@@ -31,6 +33,7 @@ type keeperFlags struct {
 	logLevel                                        slog.Level
 
 	kernel    redirect.Config
+	cni       cniFlags
 	nodeAddrs addrList
 }
 
@@ -57,6 +60,7 @@ func newFlags(role string) *keeperFlags {
 	f.set.StringVar(&f.kernel.Instance, "instance", "node", "name of this node instance: its directory below <bpffs>/fairlead")
 	f.set.StringVar(&f.kernel.Cgroup, "cgroup", "", "mount of cgroup2, whose root gets the connect programs (default: the first one mounted)")
 	f.set.StringVar(&f.kernel.Proc, "proc", "/proc", "the host's procfs, with writable sysctls")
+	f.cni.add(f.set)
 	f.set.StringVar(&f.kernel.NetNSDir, "netns-dir", "/run/netns", "where the container runtime binds network namespaces")
 	f.set.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "lowest level that is logged: DEBUG, INFO, WARN or ERROR")
 	return f
@@ -76,6 +80,7 @@ func newKeeperFlags() *keeperFlags {
 	f.set.BoolVar(&f.allowRoot, "allow-root-proxy", false, "answer a proxy of uid 0; for experiments on one machine only")
 	f.set.DurationVar(&f.away, "away", 10*time.Second, "how long connections wait for a proxy before new ones are refused")
 	f.set.StringVar(&f.kernel.Probe.Cgroup, "kubelet-cgroup", "", "the kubelet's own cgroup, by which its probes are told; without it --node-address and the pods' probe ports tell them")
+	f.cni.addInstall(f.set)
 	f.set.BoolVar(&f.guard, "guard", false, "drop what raw sockets of enrolled pods send to open connections past the mesh (Linux 6.6)")
 	f.set.StringVar(&f.hostNetNS, "host-netns", "", "the network namespace that the kubelet probes from, with --kubelet-cgroup (default: <proc>/1/ns/net)")
 	f.set.Var(&f.nodeAddrs, "node-address", "an address of this node, from which probes come if there is no --kubelet-cgroup; may be repeated")
@@ -107,6 +112,11 @@ func runKeeper(ctx context.Context, args []string) (err error) {
 	if err := redirect.Preflight(); err != nil {
 		return fmt.Errorf("preflight: %w", err)
 	}
+	if f.guard {
+		if err := redirect.PreflightGuard(); err != nil {
+			return fmt.Errorf("preflight of -guard: %w", err)
+		}
+	}
 	f.kernel.Probe.NodeAddrs, f.kernel.Log = f.nodeAddrs, log
 	if f.hostNetNS != "" {
 		ns, err := redirect.OpenNetNS(f.hostNetNS)
@@ -126,7 +136,17 @@ func runKeeper(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return fmt.Errorf("open keeper: %w", err)
 	}
-	return k.Run(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return k.Run(ctx) })
+	if f.cni.confDir != "" {
+		installer, err := f.cni.config(cfg.CNISocket, cfg.StateDir)
+		if err != nil {
+			return fmt.Errorf("configure the CNI installer: %w", err)
+		}
+		installer.Log = log
+		g.Go(func() error { return install.Run(ctx, installer) })
+	}
+	return g.Wait()
 }
 
 // config is everything but the kernel's side.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"fairlead.io/fairlead/internal/cni/install"
 	"fairlead.io/fairlead/internal/redirect"
 )
 
@@ -14,6 +15,11 @@ func runCleanup(_ context.Context, args []string) error {
 		return err
 	}
 	f.kernel.Log = f.log()
+	if f.cni.confDir != "" { // before anything else: from now on no new pod waits for us
+		if err := install.Uninstall(install.Config{BinDir: f.cni.binDir, ConfDir: f.cni.confDir}); err != nil {
+			return fmt.Errorf("uninstall the CNI plugin: %w", err)
+		}
+	}
 	if err := redirect.CleanUp(f.kernel); err != nil {
 		return fmt.Errorf("clean up instance %s: %w", f.kernel.Instance, err)
 	}

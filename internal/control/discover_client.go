@@ -21,8 +21,8 @@ type DiscoverConfig struct {
 	Target Target
 	// Bundle checks signed states. Without one, none is asked for and none can be restored.
 	Bundle *identity.Bundle
-	// StateFirst and StateEvery are when the first signed state is asked for after a connect, and how often again
-	// while there are changes: 2 s and 5 min.
+	// StateFirst is how long after a change a signed state is asked for; the time doubles up to StateEvery while there
+	// are more changes: 1 s and 1 min.
 	StateFirst, StateEvery time.Duration
 	Log                    *slog.Logger
 }
@@ -43,15 +43,17 @@ type DiscoverClient struct {
 	news []*controlpb.DiscoverUp
 	ack  uint64
 	kick chan struct{}
+	// changes counts what the controller has told, also what changes no version: endpoints that were subscribed to.
+	changes uint64
 }
 
 // NewDiscoverClient makes a client with an empty snapshot; Run works it.
 func NewDiscoverClient(cfg DiscoverConfig) *DiscoverClient {
 	if cfg.StateFirst == 0 {
-		cfg.StateFirst = 2 * time.Second
+		cfg.StateFirst = time.Second
 	}
 	if cfg.StateEvery == 0 {
-		cfg.StateEvery = 5 * time.Minute
+		cfg.StateEvery = time.Minute
 	}
 	cfg.Log = orDiscard(cfg.Log)
 	c := &DiscoverClient{
@@ -205,6 +207,7 @@ func (c *DiscoverClient) receive(m *controlpb.DiscoverDown, begun bool) error {
 		c.up.Store(true)
 		c.mu.Lock()
 		c.ack = d.Version
+		c.changes++
 		c.mu.Unlock()
 		poke(c.kick)
 	}

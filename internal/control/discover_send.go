@@ -18,12 +18,12 @@ func (c *DiscoverClient) send(ctx context.Context, s controlpb.Controller_Discov
 	if s.Send(first) != nil {
 		return // Recv has the reason
 	}
-	due := time.NewTimer(c.cfg.StateFirst)
-	defer due.Stop()
-	var acked, signed uint64
+	pace := pace{first: c.cfg.StateFirst, most: c.cfg.StateEvery}
+	var due <-chan time.Time // nil unless there is a change that no state was asked for
+	var acked, asked uint64
 	for {
 		c.mu.Lock()
-		ups, ack := c.news, c.ack
+		ups, ack, changes := c.news, c.ack, c.changes
 		c.news = nil
 		c.mu.Unlock()
 		if ack != acked {
@@ -35,25 +35,36 @@ func (c *DiscoverClient) send(ctx context.Context, s controlpb.Controller_Discov
 				return
 			}
 		}
+		if acked != 0 && changes != asked && due == nil && c.cfg.Bundle != nil {
+			due = time.After(pace.wait(time.Now()))
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.kick:
-		case <-due.C:
-			if acked == 0 {
-				due.Reset(c.cfg.StateFirst)
-				continue
-			}
-			due.Reset(c.cfg.StateEvery)
-			if c.cfg.Bundle == nil || acked == signed {
-				continue
-			}
+		case <-due:
 			if s.Send(&controlpb.DiscoverUp{WantState: true}) != nil {
 				return
 			}
-			signed = acked
+			asked, due = changes, nil
 		}
 	}
+}
+
+// pace is how often a signed state is asked for: soon after a change that comes alone, for what the node starts from
+// must not be old, and ever less often while one follows the other.
+type pace struct {
+	first, most time.Duration
+	next        time.Duration
+	quiet       time.Time // from when on a change comes alone
+}
+
+func (p *pace) wait(now time.Time) time.Duration {
+	if p.next = min(2*p.next, p.most); now.After(p.quiet) || p.next == 0 {
+		p.next = p.first
+	}
+	p.quiet = now.Add(p.next + p.most)
+	return p.next
 }
 
 func change(n mesh.Name, on bool) *controlpb.DiscoverUp {

@@ -6,15 +6,21 @@ import (
 	"time"
 )
 
+// settle is how much longer a pod is kept that every proxy knows to have left: what they had begun to dial before
+// speaks mutual TLS, and the app would answer it.
+const settle = 300 * time.Millisecond
+
 // release lets captured pods go that have left the mesh: when every connected proxy knows, or after cfg.Leave.
 func (s *Server) release(ctx context.Context) error {
-	since := map[string]time.Time{} // by UID: when the leaving was first seen
+	since := map[string]time.Time{}  // by UID: when the leaving was first seen
+	agreed := map[string]time.Time{} // ... and when all knew of it
 	for {
 		changed := s.cfg.World.Changed()
 		leaving := s.cfg.World.Leaving()
 		for uid := range since {
 			if _, ok := leaving[uid]; !ok {
 				delete(since, uid)
+				delete(agreed, uid)
 			}
 		}
 		known, next := s.known(), time.Duration(math.MaxInt64)
@@ -23,7 +29,13 @@ func (s *Server) release(ctx context.Context) error {
 				since[uid] = time.Now()
 			}
 			left := time.Until(since[uid].Add(s.cfg.Leave))
-			if known < version && left > 0 {
+			if known >= version {
+				if agreed[uid].IsZero() {
+					agreed[uid] = time.Now()
+				}
+				left = min(left, time.Until(agreed[uid].Add(settle)))
+			}
+			if left > 0 {
 				next = min(next, left)
 				continue
 			}

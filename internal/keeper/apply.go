@@ -100,12 +100,17 @@ func (k *Keeper) apply() error {
 
 func (k *Keeper) enforce() error {
 	var desired []*record
+	served := k.leaving()
 	for _, r := range k.records {
 		if r.Enrolled {
 			desired = append(desired, r)
 		}
+		if r.Enrolled || r.captured {
+			served = append(served, r)
+		}
 	}
 	slices.SortFunc(desired, func(a, b *record) int { return cmp.Compare(a.UID, b.UID) })
+	k.allow(served) // before the first connection is captured: its handshake needs a signature at once
 	err := k.set(desired)
 	if k.suspended && len(k.proxies) > 0 {
 		err = errors.Join(err, k.resume())
@@ -139,7 +144,7 @@ func (k *Keeper) set(desired []*record) error {
 
 // left tells the proxies that a pod has left.
 func (k *Keeper) left(r *record) {
-	r.captured, r.told = false, false
+	r.captured, r.told, r.left = false, false, time.Now()
 	for p := range k.proxies {
 		p.Left(r.UID, r.Drain)
 	}
@@ -186,28 +191,69 @@ func (k *Keeper) handOver(r *record, proxies ...socket.Handler) error {
 // report tells the controller what is captured, and asks for the keys that are needed.
 func (k *Keeper) report(desired []*record) {
 	captured := map[string][]netip.Addr{}
-	live := map[mesh.Account]bool{}
 	var pods []string
+	var live []*record
 	for _, r := range desired {
 		if r.captured {
 			captured[r.UID] = r.Addrs
-			live[r.Account] = true
+			live = append(live, r)
 			pods = append(pods, r.UID)
 		}
 	}
+	for _, r := range k.leaving() {
+		live = append(live, r)
+		pods = append(pods, r.UID)
+	}
 	var seen uint64
-	wanted := maps.Clone(live)
 	if k.assignment != nil {
 		seen = k.assignment.Version
+	}
+	k.sockets.set(pods)
+	k.allow(live)
+	k.controller.SetCaptured(seen, captured)
+}
+
+// leaveGrace is how long the proxy may still sign and dial for a pod that has left: connections that were accepted in its
+// last moment have their handshakes before them.
+const leaveGrace = 2 * time.Second
+
+// leaving are the pods that have left a moment ago. k.mu is held.
+func (k *Keeper) leaving() (pods []*record) {
+	for _, r := range k.records {
+		if !r.captured && !r.left.IsZero() && time.Since(r.left) < leaveGrace {
+			pods = append(pods, r)
+		}
+	}
+	return pods
+}
+
+// endGrace reports whether a pod's grace has ended since it was asked last.
+func (k *Keeper) endGrace() (ended bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range k.records {
+		if !r.left.IsZero() && time.Since(r.left) >= leaveGrace {
+			r.left, ended = time.Time{}, true
+		}
+	}
+	return ended
+}
+
+// allow has the keyring sign for the accounts of these pods, and hold the keys of those that are to start.
+func (k *Keeper) allow(pods []*record) {
+	live := map[mesh.Account]bool{}
+	for _, r := range pods {
+		live[r.Account] = true
+	}
+	wanted := maps.Clone(live)
+	if k.assignment != nil {
 		for _, e := range k.assignment.Pods {
 			if e.Enrolled {
 				wanted[e.Account] = true // before its pod starts
 			}
 		}
 	}
-	k.sockets.set(pods)
 	k.keys.want(wanted, live)
-	k.controller.SetCaptured(seen, captured)
 }
 
 // retryEvery is the pause between attempts to put in force what failed.
@@ -228,7 +274,8 @@ func (k *Keeper) watchPods(ctx context.Context) error {
 				continue
 			}
 			k.forgetGone()
-			if k.search() {
+			ended := k.endGrace()
+			if k.search() || ended {
 				k.reapply()
 			}
 		case <-k.wake:

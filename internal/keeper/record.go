@@ -35,7 +35,8 @@ type record struct {
 	netns    NetNS
 	inode    inode
 	captured bool
-	told     bool // the proxies know it as it is
+	left     time.Time // when it left, until its grace is over
+	told     bool      // the proxies know it as it is
 }
 
 // defaultDrain is for pods that the controller names no longer.

@@ -229,6 +229,42 @@ func TestRefusedEndpointIsRetried(t *testing.T) {
 	}
 }
 
+// TestAppThatRefuses: a pod whose proxy is there and whose app is not gives requests back, so that they are sent to the
+// others, those with a body too; and it does not look fast for it.
+func TestAppThatRefuses(t *testing.T) {
+	c := newCluster(t, 3, true, named)
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody.Close()
+	c.mu.Lock()
+	c.apps[c.ends[0].Addr] = nobody.Addr().String()
+	c.mu.Unlock()
+	client := httpClient(t, c.out, false)
+	for range 30 {
+		resp, err := client.Post("http://svc.test/", "text/plain", strings.NewReader("a vote"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != 200 || string(body) == "0" || err != nil {
+			t.Fatalf("%d %s %v", resp.StatusCode, body, err)
+		}
+	}
+	c.rec.mu.Lock()
+	retries := c.rec.events[EventRetry]
+	c.rec.mu.Unlock()
+	if retries == 0 || retries > 15 {
+		t.Errorf("%d of 30 requests were tried at the dead app first: it is to be tried, and then left alone", retries)
+	}
+	c.dest.Cluster.Set(c.ends[:1])
+	if code, _ := get(t, client); code != 502 {
+		t.Errorf("only an app that refuses: %d", code)
+	}
+}
+
 func TestUpstreamKilledWithinARequest(t *testing.T) {
 	for _, inMesh := range []bool{true, false} {
 		t.Run(fmt.Sprint(inMesh), func(t *testing.T) {

@@ -131,6 +131,11 @@ func (r *request) ended() bool { return r.upTap.ended() }
 // unreachable is called when no connection to the endpoint could be made.
 func (r *request) unreachable(err error) {
 	cause := dialCause(err)
+	if r.ep == nil && r.s.route.private && r.sends == 0 { // the caller's node may know another endpoint
+		r.rec.Cause = cause
+		r.x.Refuse(exchange.Reason{Code: exchange.CodeConnect, Unprocessed: true, Detail: "app cannot be reached"})
+		return
+	}
 	if r.ep == nil { // the own app: there is no other
 		r.fail(cause, statusOf(err), codeOf(err), "app cannot be reached")
 		return
@@ -140,6 +145,16 @@ func (r *request) unreachable(err error) {
 	if pickErr != nil {
 		r.fail(cause, statusOf(err), codeOf(err), "no endpoint can be reached")
 		return
+	}
+	r.take(ep)
+}
+
+// elsewhere sends a request that its endpoint has given back to another one, or to the same if there is no other.
+func (r *request) elsewhere() {
+	ep := r.ep
+	r.leave(errUpstream)
+	if other, err := r.tries.pick(); err == nil {
+		ep = other
 	}
 	r.take(ep)
 }
@@ -210,11 +225,14 @@ func (r *request) Reject(x *exchange.Exchange, why exchange.Reason) bool {
 			if x.Done() {
 				return
 			}
-			if r.ep == nil {
+			switch {
+			case r.ep == nil:
 				r.begin()
-				return
+			case why.Unprocessed:
+				r.elsewhere()
+			default:
+				r.to(true)
 			}
-			r.to(true)
 		})
 		return true
 	}

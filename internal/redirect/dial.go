@@ -73,15 +73,15 @@ func (r *Redirect) Sockets(uid string, family, n int) ([]int, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p, err := r.byUID(uid)
+	ns, has, err := r.dialling(uid)
 	if err != nil {
 		return nil, err
 	}
-	if family == 4 && !p.families.v4 || family == 6 && !p.families.v6 {
+	if family == 4 && !has.v4 || family == 6 && !has.v6 {
 		return nil, fmt.Errorf("pod %s: %w", uid, ErrNoFamily)
 	}
 	fds := make([]int, 0, n)
-	err = p.NetNS.Do(func() error {
+	err = ns.Do(func() error {
 		for range n {
 			fd, err := r.taggedSocket(dom, redirectFlKindFL_KIND_PROXY)
 			if err != nil {
@@ -135,15 +135,15 @@ func (r *Redirect) HopSocket(uid string, client netip.Addr) (int, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p, err := r.byUID(uid)
+	ns, has, err := r.dialling(uid)
 	if err != nil {
 		return -1, err
 	}
-	if client.Is4() && !p.families.v4 || client.Is6() && !p.families.v6 {
+	if client.Is4() && !has.v4 || client.Is6() && !has.v6 {
 		return -1, fmt.Errorf("pod %s: hop from %v: %w", uid, client, ErrNoFamily)
 	}
 	fd := -1
-	err = p.NetNS.Do(func() (err error) {
+	err = ns.Do(func() (err error) {
 		fd, err = r.hopSocket(client)
 		return err
 	})

@@ -122,7 +122,7 @@ func (r *Redirect) attachGuard(ns *NetNS, pin string, index, header int) error {
 		})
 	}
 	if errors.Is(err, ebpf.ErrNotSupported) {
-		return &UnsupportedFeature{Name: "tcx", Minimum: "6.6", Err: err}
+		return unsupportedGuard(err)
 	}
 	return err
 }

@@ -3,12 +3,10 @@ package redirect
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"runtime"
 	"slices"
 	"testing"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,12 +15,15 @@ import (
 // defaultCaps are what container runtimes give a root process: CAP_NET_RAW is among them, CAP_NET_ADMIN is not.
 const defaultCaps = 0xa80425fb
 
-// asProcess runs f in the pod with these capabilities, on a thread that ends afterwards.
+// asProcess runs f in the pod with these capabilities, on a thread that ends afterwards. The signal by which Go's
+// scheduler preempts is blocked: a system call on a socket with a time limit is not taken up again after one.
 func asProcess(ns *NetNS, caps uint64, f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		err := unix.Setns(ns.FD(), unix.CLONE_NEWNET)
+		var preempt unix.Sigset_t
+		preempt.Val[0] = 1 << (unix.SIGURG - 1)
+		err := errors.Join(unix.PthreadSigmask(unix.SIG_BLOCK, &preempt, nil), unix.Setns(ns.FD(), unix.CLONE_NEWNET))
 		if err == nil {
 			hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 			data := [2]unix.CapUserData{
@@ -227,160 +228,4 @@ func uringConnect(fd int, dst netip.AddrPort) error {
 		return unix.Errno(-res)
 	}
 	return nil
-}
-
-// TestGuard sends SYNs by a raw socket: without the guard they are out, with it they are not.
-func TestGuard(t *testing.T) {
-	w, r, p := captured(t)
-	p1, p3 := w.pods["p1"], w.pods["p3"]
-	dst := netip.AddrPortFrom(p3.v4, w.serve(p3.ns, "tcp", ":0"))
-	sniffer := -1
-	check(t, p3.ns.Do(func() (err error) {
-		sniffer, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
-		return err
-	}))
-	defer unix.Close(sniffer)
-	const port = 4321
-	arrived := func() bool {
-		buf := make([]byte, 100)
-		for {
-			n, err := unix.Read(sniffer, buf)
-			if err != nil {
-				return false
-			}
-			if n >= 40 && int(buf[20])<<8|int(buf[21]) == port && buf[33]&0x12 == 0x02 {
-				return true
-			}
-		}
-	}
-	send := func() error { return asProcess(p1.ns, defaultCaps, func() error { return rawSYN(p1.v4, dst, port) }) }
-
-	check(t, send())
-	eventually(t, 3*time.Second, "a raw SYN is out without the guard", arrived)
-
-	guarded := w.pod("p1")
-	guarded.Guard = true
-	change, err := r.Set([]Pod{guarded, w.pod("p2")})
-	if errors.As(err, new(*UnsupportedFeature)) {
-		t.Skip(err)
-	}
-	check(t, err)
-	if len(change.Updated) != 1 {
-		t.Errorf("change: %+v", change)
-	}
-	before := must[map[string]uint64](t)(r.Verdicts())
-	// the kernel itself refuses what tc drops, or says nothing
-	if err := send(); err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EPERM) {
-		t.Errorf("send: %v", err)
-	}
-	if moved(t, r, before)["guard_dropped"] == 0 {
-		t.Error("the guard dropped nothing")
-	}
-	check(t, asProcess(p1.ns, defaultCaps, func() error { return packetSYN(p1.v4, dst, port, unix.ETH_P_IP) }))
-	check(t, asProcess(p1.ns, defaultCaps, func() error { return packetSYN(p1.v4, dst, port, 0x88b5) })) // lies about its type
-	if n := moved(t, r, before)["guard_dropped"]; n != 3 {
-		t.Errorf("the guard dropped %d", n)
-	}
-	check(t, asProcess(p1.ns, defaultCaps, func() error { return packetShort(dst) }))
-	if n := moved(t, r, before)["guard_malformed"]; n != 1 {
-		t.Errorf("the guard found %d malformed", n)
-	}
-
-	// a mark taken off between connect() and the SYN: only the guard sees it
-	err = asProcess(p1.ns, defaultCaps, func() error {
-		fd, err := tcpSocket(dst, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		err = errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Usec: 1000}), deferredConnect(fd, dst))
-		if err == nil {
-			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, 0)
-		}
-		if err == nil {
-			unix.Write(fd, []byte("x")) // sends the SYN and fails in one way or the other
-		}
-		return err
-	})
-	check(t, err)
-	if n := moved(t, r, before)["guard_dropped"]; n < 4 {
-		t.Errorf("the guard dropped %d", n)
-	}
-
-	expectCaptured(t, p, Out, p1.ns, dst)
-	expectCaptured(t, p, Out, p1.ns, netip.AddrPortFrom(p3.v6, dst.Port()))
-	if moved(t, r, before)["guard_passed"] < 2 {
-		t.Error("the proxy's own SYNs were not counted")
-	}
-	if arrived() {
-		t.Error("a SYN came through the guard") // all earlier ones were sent before the proxy's, which arrived
-	}
-
-	must[Change](t)(r.Set([]Pod{w.pod("p1"), w.pod("p2")}))
-	check(t, send())
-	eventually(t, 3*time.Second, "a raw SYN is out after the guard", arrived)
-}
-
-// synPacket is an IPv4 packet with a SYN and right checksums.
-func synPacket(src netip.Addr, dst netip.AddrPort, port int) []byte {
-	b := make([]byte, 40)
-	b[0], b[3], b[8], b[9] = 0x45, 40, 64, unix.IPPROTO_TCP
-	copy(b[12:], src.AsSlice())
-	copy(b[16:], dst.Addr().AsSlice())
-	b[20], b[21], b[22], b[23] = byte(port>>8), byte(port), byte(dst.Port()>>8), byte(dst.Port())
-	b[32], b[33], b[34] = 5<<4, 2, 0x20
-	put := func(at int, sum uint32) {
-		for sum>>16 != 0 {
-			sum = sum&0xffff + sum>>16
-		}
-		b[at], b[at+1] = ^byte(sum>>8), ^byte(sum)
-	}
-	add := func(from, to int) (sum uint32) {
-		for i := from; i < to; i += 2 {
-			sum += uint32(b[i])<<8 | uint32(b[i+1])
-		}
-		return sum
-	}
-	put(36, add(12, 40)+unix.IPPROTO_TCP+20)
-	put(10, add(0, 20))
-	return b
-}
-
-func rawSYN(src netip.Addr, dst netip.AddrPort, port int) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return unix.Sendto(fd, synPacket(src, dst, port), 0, &unix.SockaddrInet4{Addr: dst.Addr().As4()})
-}
-
-func sendFrame(packet []byte, protocol uint16) error {
-	eth0, err := net.InterfaceByName("eth0")
-	if err != nil {
-		return err
-	}
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	frame := append(make([]byte, 12), 0x08, 0x00)
-	copy(frame, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
-	err = unix.Sendto(fd, append(frame, packet...), 0, &unix.SockaddrLinklayer{Ifindex: eth0.Index, Protocol: protocol<<8 | protocol>>8})
-	if errors.Is(err, unix.ENOBUFS) {
-		return nil // dropped by the guard
-	}
-	return err
-}
-
-func packetSYN(src netip.Addr, dst netip.AddrPort, port int, protocol uint16) error {
-	return sendFrame(synPacket(src, dst, port), protocol)
-}
-
-// packetShort is a first fragment that ends before the flags.
-func packetShort(dst netip.AddrPort) error {
-	b := synPacket(netip.IPv4Unspecified(), dst, 1)[:28]
-	b[3], b[6] = 28, 0x20
-	return sendFrame(b, unix.ETH_P_IP)
 }

@@ -14,6 +14,7 @@ const sweepEvery = 500 * time.Millisecond
 type leaver struct {
 	uid      string
 	ns       *NetNS // ours; nil if it was not found, which is: gone
+	families families
 	deadline time.Time
 }
 

@@ -2,10 +2,14 @@ package redirect
 
 import (
 	"errors"
+	"fmt"
+	"math"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // Preflight returns every feature that the kernel lacks at once, each an UnsupportedFeature, or nil.
@@ -32,6 +36,31 @@ func Preflight() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// PreflightGuard returns what the kernel lacks for Pod.Guard, beyond Preflight, as an UnsupportedFeature, or nil.
+func PreflightGuard() error {
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "fl_probe", Type: ebpf.SchedCLS, License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		return unsupportedGuard(err)
+	}
+	defer prog.Close()
+	// a kernel that knows the hook looks for the device, and there is none of this number
+	l, err := link.AttachTCX(link.TCXOptions{Interface: math.MaxInt32, Program: prog, Attach: ebpf.AttachTCXEgress})
+	if err == nil {
+		return errors.Join(fmt.Errorf("attach probe: there is a device %d", math.MaxInt32), l.Close())
+	}
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return unsupportedGuard(err)
+}
+
+func unsupportedGuard(err error) error {
+	return &UnsupportedFeature{Name: "tcx", Minimum: "6.6", Err: err}
 }
 
 func helper(pt ebpf.ProgramType, fn asm.BuiltinFunc) func() error {

@@ -124,7 +124,7 @@ func (r *Redirect) leaveAllBut(want map[uint64]string, change *Change) error {
 		l := &leaver{uid: "netns:" + strconv.FormatUint(cookie, 10), ns: found[cookie]}
 		p := r.pods[cookie]
 		if p != nil {
-			l.uid, l.ns = p.UID, p.NetNS
+			l.uid, l.ns, l.families = p.UID, p.NetNS, p.families
 		}
 		if err := r.leave(cookie, p, l); err != nil {
 			errs = append(errs, fmt.Errorf("pod %s: leave: %w", l.uid, err))
@@ -148,4 +148,19 @@ func (r *Redirect) byUID(uid string) (*pod, error) {
 		}
 	}
 	return nil, fmt.Errorf("pod %s: %w", uid, ErrUnknownPod)
+}
+
+// dialling finds the namespace that the proxy may dial from: of an enrolled pod, or of one that is leaving, for whoever
+// was connected when it left has still to be served.
+func (r *Redirect) dialling(uid string) (*NetNS, families, error) {
+	p, err := r.byUID(uid)
+	if err == nil {
+		return p.NetNS, p.families, nil
+	}
+	for _, l := range r.leaving {
+		if l.uid == uid && l.ns != nil {
+			return l.ns, l.families, nil
+		}
+	}
+	return nil, families{}, err
 }

@@ -311,7 +311,7 @@ func TestPassing(t *testing.T) {
 
 // askScoped resolves the zone within the namespace.
 func askScoped(ns *NetNS, dst netip.AddrPort) (line string, err error) {
-	err = ns.Do(func() error {
+	err = asProcess(ns, defaultCaps, func() error {
 		sa := sockaddr(netip.AddrPortFrom(dst.Addr().WithZone(""), dst.Port()))
 		if zone := dst.Addr().Zone(); zone != "" {
 			dev, err := net.InterfaceByName(zone)
@@ -371,7 +371,7 @@ func TestStaleMark(t *testing.T) {
 	w, _, _ := captured(t)
 	p1, p3 := w.pods["p1"], w.pods["p3"]
 	port := w.serve(p1.ns, "tcp", ":0")
-	check(t, p1.ns.Do(func() error {
+	check(t, asProcess(p1.ns, defaultCaps, func() error {
 		fd, err := tcpSocket(netip.AddrPortFrom(p3.v4, 9), 0)
 		if err != nil {
 			return err

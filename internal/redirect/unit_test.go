@@ -13,39 +13,8 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 )
-
-// TestSizes: what Go writes is what the maps hold, and there is a counter for each verdict.
-func TestSizes(t *testing.T) {
-	spec := must[*ebpf.CollectionSpec](t)(loadRedirect())
-	for name, size := range map[string][2]uintptr{
-		redirectMapFlPods:       {8, unsafe.Sizeof(redirectFlPod{})},
-		redirectMapFlAddrs:      {unsafe.Sizeof(redirectFlAddrKey{}), 4},
-		redirectMapFlListeners:  {unsafe.Sizeof(redirectFlSlotKey{}), 8},
-		redirectMapFlTags:       {4, unsafe.Sizeof(redirectFlTag{})},
-		redirectMapFlProbes:     {unsafe.Sizeof(redirectFlTuple{}), 8},
-		redirectMapFlProbePorts: {unsafe.Sizeof(redirectFlPortKey{}), 4},
-		redirectMapFlNodes:      {unsafe.Sizeof(redirectFlAddr{}), 4},
-		redirectMapFlUndos:      {8, unsafe.Sizeof(redirectFlUndo{})},
-		redirectMapFlVerdicts:   {4, 8},
-	} {
-		m := spec.Maps[name]
-		if uintptr(m.KeySize) != size[0] || uintptr(m.ValueSize) != size[1] {
-			t.Errorf("%s: key %d, value %d; Go has %v", name, m.KeySize, m.ValueSize, size)
-		}
-	}
-	names := must[[]string](t)(verdictNames(spec))
-	if slices.Contains(names, "") || len(names) != int(spec.Maps[redirectMapFlVerdicts].MaxEntries) {
-		t.Errorf("verdicts: %q", names)
-	}
-	for name, p := range spec.Programs {
-		if !strings.HasPrefix(name, "fl_") || len(name) > 15 || p.License != "Dual BSD/GPL" {
-			t.Errorf("program %s, license %s", name, p.License)
-		}
-	}
-}
 
 func TestMapped(t *testing.T) {
 	for addr, want := range map[string]string{
@@ -67,10 +36,34 @@ func TestPreflight(t *testing.T) {
 	check(t, Preflight())
 }
 
+// TestPreflightGuard: it says beforehand what Set would say.
+func TestPreflightGuard(t *testing.T) {
+	requireRoot(t)
+	err := PreflightGuard()
+	lacks := new(UnsupportedFeature)
+	if old := olderThan(t, "6.6"); old != errors.As(err, &lacks) || old && lacks.Minimum != "6.6" || !old && err != nil {
+		t.Errorf("older than 6.6 is %v: %v", old, err)
+	}
+}
+
 func TestUnsupportedFeature(t *testing.T) {
 	err := fmt.Errorf("pod x: %w", &UnsupportedFeature{Name: "tcx", Minimum: "6.6", Err: unix.EINVAL})
 	if !errors.Is(err, ebpf.ErrNotSupported) || !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "6.6") {
 		t.Error(err)
+	}
+}
+
+// TestIsOlder: the skips of this package hang on it.
+func TestIsOlder(t *testing.T) {
+	for _, c := range []struct {
+		release, minimum string
+		want             bool
+	}{
+		{"6.1.0-56-amd64", "6.6", true}, {"6.6.1", "6.6", false}, {"6.12.95+deb12-amd64", "6.6", false}, {"5.15.0", "6.6", true}, {"7.0", "6.6", false},
+	} {
+		if got := isOlder(t, c.release, c.minimum); got != c.want {
+			t.Errorf("%s older than %s: %v", c.release, c.minimum, got)
+		}
 	}
 }
 
@@ -133,23 +126,6 @@ func TestUnfinishedInstance(t *testing.T) {
 		t.Errorf("unfinished: %v", err)
 	}
 	check(t, errors.Join(r.Close(), CleanUp(cfg)))
-}
-
-// TestPrograms prints what the verifier had to do for each program.
-func TestPrograms(t *testing.T) {
-	requireRoot(t)
-	spec := must[*ebpf.CollectionSpec](t)(loadRedirect())
-	coll := must[*ebpf.Collection](t)(ebpf.NewCollection(spec))
-	defer coll.Close()
-	for name, p := range coll.Programs {
-		info := must[*ebpf.ProgramInfo](t)(p.Info())
-		n, _ := info.VerifiedInstructions()
-		insns := must[asm.Instructions](t)(info.Instructions())
-		t.Logf("%s: %d instructions, %d verified", name, len(insns), n)
-		if n > 20000 {
-			t.Errorf("%s: the verifier looks at %d instructions", name, n)
-		}
-	}
 }
 
 func FuzzDiagMark(f *testing.F) {

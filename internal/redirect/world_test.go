@@ -46,6 +46,39 @@ func requireRoot(t testing.TB) {
 	t.Skip("needs root")
 }
 
+// supported skips the test if the kernel is older than what the error says is needed. A newer one that lacks it is a failure.
+func supported(t testing.TB, err error) {
+	t.Helper()
+	lacks := new(UnsupportedFeature)
+	if errors.As(err, &lacks) {
+		if olderThan(t, lacks.Minimum) {
+			t.Skip(err)
+		}
+		t.Fatalf("on a kernel that should have it: %v", err)
+	}
+	check(t, err)
+}
+
+// olderThan compares the running kernel.
+func olderThan(t testing.TB, minimum string) bool {
+	t.Helper()
+	var uts unix.Utsname
+	check(t, unix.Uname(&uts))
+	return isOlder(t, unix.ByteSliceToString(uts.Release[:]), minimum)
+}
+
+func isOlder(t testing.TB, release, minimum string) bool {
+	t.Helper()
+	number := func(version string) (n int) {
+		var major, minor int
+		if k, err := fmt.Sscanf(version, "%d.%d", &major, &minor); k != 2 {
+			t.Fatalf("version %q: %v", version, err)
+		}
+		return major<<16 + minor
+	}
+	return number(release) < number(minimum)
+}
+
 func must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()

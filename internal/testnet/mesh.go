@@ -1,6 +1,7 @@
 package testnet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,9 @@ type MeshConfig struct {
 	// KubeletCgroup tells keepers the cgroup by which they know a kubelet's probes: that of programs on the node with
 	// Command.Cgroup KubeletCgroup. Else they are told the node's addresses alone.
 	KubeletCgroup bool
-	Ready         time.Duration // how long to wait for all of it; default 30 s
+	// InstallCNI has each keeper install our plugin on its node, as in a cluster. For labs without Config.CNIPlugin.
+	InstallCNI bool
+	Ready      time.Duration // how long to wait for all of it; default 30 s
 }
 
 // Mesh is the product at work in a lab: a controller, and a keeper and a proxy on every node.
@@ -72,7 +75,7 @@ func (l *Lab) StartMesh(ctx context.Context, cfg MeshConfig) (*Mesh, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.Ready)
 	defer cancel()
 	for _, n := range m.Nodes {
-		if err := n.WaitReady(ctx); err != nil {
+		if err := errors.Join(n.WaitReady(ctx), n.waitPlugin(ctx)); err != nil {
 			return nil, err
 		}
 	}
@@ -133,12 +136,58 @@ func (n *MeshNode) StartKeeper(ctx context.Context) error {
 		defer dir.Close()
 		args = append(args, "--kubelet-cgroup="+dir.Name(), "--host-netns="+n.NetNS())
 	}
+	args = append(args, n.cniArgs()...)
+	if n.mesh.cfg.InstallCNI {
+		args = append(args, "--cni-plugin="+filepath.Join(n.mesh.cfg.Bin, "cni-plugin"))
+	}
 	p, err := n.Node.StartKeeper(filepath.Join(n.mesh.cfg.Bin, "nodeproxy"), append(args, n.mesh.cfg.KeeperArgs...)...)
 	if err != nil {
 		return fmt.Errorf("start keeper of %s: %w", n.Name, err)
 	}
 	n.Keeper = p
 	return nil
+}
+
+// cniArgs tell keeper and cleanup where the node's network plugins are.
+func (n *MeshNode) cniArgs() []string {
+	if !n.mesh.cfg.InstallCNI {
+		return nil
+	}
+	return []string{"--cni-conf-dir=" + n.ConfDir(), "--cni-bin-dir=" + n.BinDir()}
+}
+
+// waitPlugin waits until the keeper has installed our plugin, if it is to.
+func (n *MeshNode) waitPlugin(ctx context.Context) error {
+	for n.mesh.cfg.InstallCNI {
+		found, err := n.pluginInstalled()
+		if err != nil || found {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the CNI plugin on %s: %w", n.Name, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// pluginInstalled looks for our plugin in the node's network configurations.
+func (n *MeshNode) pluginInstalled() (bool, error) {
+	files, err := filepath.Glob(filepath.Join(n.ConfDir(), "*.conflist"))
+	if err != nil {
+		return false, err
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return false, err
+		}
+		if bytes.Contains(b, []byte(`"`+pluginType+`"`)) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // StartProxy starts the node's proxy, also after it was ended.
@@ -199,7 +248,7 @@ func (n *MeshNode) WaitReady(ctx context.Context) error {
 // Cleanup takes back what the product left in the kernel on this node. Keeper and proxy must have ended.
 func (n *MeshNode) Cleanup(ctx context.Context) error {
 	_, err := n.Run(ctx, Command{Path: filepath.Join(n.mesh.cfg.Bin, "nodeproxy"),
-		Args: []string{"cleanup", "--bpffs=" + n.BPFFS(), "--instance=" + n.Name, "--cgroup=" + cgroupRoot(), "--netns-dir=" + n.NetNSDir()}})
+		Args: append([]string{"cleanup", "--bpffs=" + n.BPFFS(), "--instance=" + n.Name, "--cgroup=" + cgroupRoot(), "--netns-dir=" + n.NetNSDir()}, n.cniArgs()...)})
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 )
@@ -18,7 +19,7 @@ const masqueradeMark = 0x4000
 
 // setNFT replaces the tables of services in the namespace in one transaction.
 func setNFT(netns int, list []rule) error {
-	conn, err := nftables.New(nftables.WithNetNSFd(netns))
+	conn, err := nftables.New(nftables.WithNetNSFd(netns), nftables.WithSockOptions(roomForAnswers))
 	if err != nil {
 		return unavailable(err)
 	}
@@ -38,6 +39,19 @@ func setNFT(netns int, list []rule) error {
 		return unavailable(err)
 	}
 	return nil
+}
+
+// roomForAnswers makes room for the kernel's answer to every rule of a transaction: they are read only at its end.
+func roomForAnswers(conn *netlink.Conn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var setErr error
+	err = raw.Control(func(fd uintptr) {
+		setErr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)
+	})
+	return errors.Join(err, setErr)
 }
 
 func unavailable(err error) error {

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -107,11 +106,7 @@ func run(ctx context.Context, args []string) (bool, error) {
 
 // play sets the stage, runs the show, and clears the stage.
 func play(ctx context.Context, o options) (v verdict, err error) {
-	cfg := testnet.Config{Nodes: 2, Plugins: o.bin + "/cni", Log: slog.New(slog.DiscardHandler)}
-	if o.mesh == "on" {
-		cfg.CNIPlugin = o.bin + "/cni-plugin"
-	}
-	lab, err := testnet.New(cfg)
+	lab, err := testnet.New(testnet.Config{Nodes: 2, Plugins: o.bin + "/cni"})
 	if err != nil {
 		return v, fmt.Errorf("make the nodes: %w", err)
 	}

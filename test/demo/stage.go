@@ -52,7 +52,7 @@ func (s *stage) set(ctx context.Context) error {
 		if err := s.lab.LabelNamespace(namespace, map[string]string{"fairlead.io/mesh": "enabled"}); err != nil {
 			return err
 		}
-		mesh, err := s.lab.StartMesh(ctx, testnet.MeshConfig{Bin: s.o.bin})
+		mesh, err := s.lab.StartMesh(ctx, testnet.MeshConfig{Bin: s.o.bin, InstallCNI: true})
 		if err != nil {
 			return fmt.Errorf("start the mesh: %w", err)
 		}

@@ -1,7 +1,11 @@
 package system
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -22,7 +26,11 @@ func TestControllerAway(t *testing.T) {
 	ask(t, plain, webAddr(p.server), "-path=/?say="+clearMarker)
 	loads := []*load{startLoad(t, p.client, "stream", p.echo, "-workers=2", "-rate=40"), startLoad(t, p.client, "h1new", p.web, "-rate=50"),
 		startLoad(t, p.client, "tcp", p.echo, "-rate=50")}
-	pause(t, time.Second)
+	for i, echo := range []int{2, 0} { // where the client is, the service's port is named by the service and by its endpoints
+		eventually(t, 10*time.Second, "the signed state is on disk", func() error {
+			return stateHas(m.Nodes[i], map[string]int{p.client.UID: 1, p.server.UID: 1, "echo": echo})
+		})
+	}
 	if err := m.Controller.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -44,15 +52,27 @@ func TestControllerAway(t *testing.T) {
 	mustWait(t, m, p)
 }
 
+// stateHas tells whether the state on the node's disk contains each text as often.
+func stateHas(n *testnet.MeshNode, want map[string]int) error {
+	state, err := os.ReadFile(filepath.Join(n.StateDir(), "state"))
+	if err != nil {
+		return err
+	}
+	for text, times := range want {
+		if bytes.Count(state, []byte(text)) < times {
+			return fmt.Errorf("%q is not in it", text)
+		}
+	}
+	return nil
+}
+
 // restartAll kills keeper and proxy and starts them again.
 func restartAll(t *testing.T, n *testnet.MeshNode) {
 	t.Helper()
 	if err := errors.Join(n.Keeper.Kill(), n.Proxy.Kill(), n.StartKeeper(t.Context()), n.StartProxy()); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.WaitReady(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	mustReady(t, n)
 }
 
 // mustWait has a pod of the mesh wait for the controller.

@@ -200,3 +200,13 @@ func pause(t testing.TB, d time.Duration) {
 	case <-time.After(d):
 	}
 }
+
+// mustReady waits until the node's proxy is ready.
+func mustReady(t testing.TB, n *testnet.MeshNode) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := n.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+}

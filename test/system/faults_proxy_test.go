@@ -34,9 +34,7 @@ func killProxy(t *testing.T, n *testnet.MeshNode, p pair, away time.Duration) {
 	if err := n.StartProxy(); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.WaitReady(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	mustReady(t, n)
 	pause(t, time.Second)
 	mustFlawless(t, fresh, fresh.stop(t), 50)
 	mustFlawless(t, echo, echo.stop(t), 50)

@@ -1,13 +1,16 @@
 package system
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,8 +31,8 @@ func newWebs(t *testing.T) *webs {
 	w := &webs{m: m, servers: map[string]*testnet.Pod{}, services: map[string][]netip.AddrPort{}, dir: workDir(t, 0, 0)}
 	for i, where := range []string{"near", "far"} {
 		name := unique(t, where)
-		w.servers[where] = webPod(t, m, m.Lab.Node(i), testnet.PodSpec{Name: name})
 		w.services[where] = addService(t, m, testnet.Service("app", name, 80, 8080))
+		w.servers[where] = webPod(t, m, m.Lab.Node(i), testnet.PodSpec{Name: name})
 	}
 	w.client = joined(t, m, m.Lab.Node(0), testnet.PodSpec{Name: unique(t, "client")})
 	return w
@@ -126,7 +129,7 @@ func TestCurlBodies(t *testing.T) {
 	}
 	for name, args := range map[string][]string{
 		"http1.1":  {"--http1.1", "-H", "Expect:"},
-		"expect":   {"--http1.1", "-H", "Expect: 100-continue", "--expect100-timeout", "15"},
+		"expect":   {"--http1.1", "-H", "Expect: 100-continue", "--expect100-timeout", "15", "--max-time", "10"},
 		"chunked":  {"--http1.1", "-H", "Transfer-Encoding: chunked", "-H", "Expect:"},
 		"http1.0":  {"--http1.0", "-H", "Expect:"},
 		"http2":    {"--http2-prior-knowledge"},
@@ -150,4 +153,45 @@ func TestCurlBodies(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestHeaderCase shows an app of HTTP/1.1 the header names as its client wrote them, and the client those of the app.
+func TestHeaderCase(t *testing.T) {
+	needs(t, "curl")
+	p := newTCPPair(t)
+	l := listen(t, p.server, ":7000")
+	viaMesh(t, p.m, p.client, p.server, func() {
+		var head string
+		done := serve(l, func(c *net.TCPConn) error {
+			r := bufio.NewReader(c)
+			for !strings.HasSuffix(head, "\r\n\r\n") {
+				line, err := r.ReadString('\n')
+				if err != nil {
+					return err
+				}
+				head += line
+			}
+			_, err := c.Write([]byte("HTTP/1.1 200 Very Well\r\nx-LOWER-upper: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"))
+			return err
+		})
+		out := curl(t, p.client, "--http1.1", "-i", "-H", "x-some-ID: a", "-H", "SOAPAction: b", "-A", "me", fmt.Sprintf("http://%s/a%%2Fb?c#d", p.vip))
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(head, "\r\n")
+		if lines[0] != "GET /a%2Fb?c HTTP/1.1" {
+			t.Errorf("request line %q", lines[0])
+		}
+		for _, want := range []string{"x-some-ID: a", "SOAPAction: b", "User-Agent: me", "Host: " + p.vip.String(), "Accept: */*"} {
+			if !slices.Contains(lines, want) {
+				t.Errorf("the app lacks %q in %q", want, lines)
+			}
+		}
+		if !strings.Contains(out, "\r\nx-LOWER-upper: 1\r\n") || !strings.HasSuffix(out, "ok") {
+			t.Errorf("the client got %q", out)
+		}
+		if strings.Contains(strings.ToLower(head), "fairlead") {
+			t.Errorf("the app got a header of ours: %q", head)
+		}
+	})
 }

@@ -88,6 +88,9 @@ func startShared() (*testnet.Mesh, []*testnet.Pod, error) {
 // but the nodes learn of it a moment later, and until then connections to it are plain.
 func joined(t testing.TB, m *testnet.Mesh, n *testnet.Node, spec testnet.PodSpec) *testnet.Pod {
 	t.Helper()
+	if spec.Workload == "" {
+		spec.Workload = spec.Name // else a label would name it in metrics
+	}
 	p := mustAddPod(t, n, spec)
 	l := listen(t, p, ":65000")
 	go func() {
@@ -111,8 +114,8 @@ func joined(t testing.TB, m *testnet.Mesh, n *testnet.Node, spec testnet.PodSpec
 			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 			_, _ = c.Write([]byte("?"))
 			_, _ = c.Read(make([]byte, 1))
-			if trafficOf(t, m, prober, p).out["mtls"] == before.out["mtls"] {
-				return errors.New("plain")
+			if after := trafficOf(t, m, prober, p); after.out["mtls"] == before.out["mtls"] {
+				return fmt.Errorf("out %v, in %v", after.out, after.in)
 			}
 			return nil
 		})
@@ -313,13 +316,11 @@ func unique(t testing.TB, name string) string {
 	return id[:min(30, len(id))] + "-" + name
 }
 
-// addService adds the service and returns its ClusterIPs with its first port, IPv4 and IPv6.
+// addService adds the service and returns its ClusterIPs with its first port, IPv4 and IPv6. Pods that are joined
+// afterwards find it known to every node: until a node knows of a service, its address is a foreign one, and plain.
 func addService(t testing.TB, m *testnet.Mesh, s *corev1.Service) []netip.AddrPort {
 	t.Helper()
-	made, err := m.Lab.AddService(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := mustAddService(t, m, s)
 	var addrs []netip.AddrPort
 	for _, ip := range made.Spec.ClusterIPs {
 		if a, err := netip.ParseAddr(ip); err == nil {
@@ -327,4 +328,19 @@ func addService(t testing.TB, m *testnet.Mesh, s *corev1.Service) []netip.AddrPo
 		}
 	}
 	return addrs
+}
+
+// mustAddService adds a service that goes with the test.
+func mustAddService(t testing.TB, m *testnet.Mesh, s *corev1.Service) *corev1.Service {
+	t.Helper()
+	made, err := m.Lab.AddService(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Lab.DeleteService(made.Namespace, made.Name); err != nil {
+			t.Error(err)
+		}
+	})
+	return made
 }

@@ -1,4 +1,4 @@
 // Package controlpb is the generated code of control.proto: the messages between controller and node.
 package controlpb
 
-//go:generate ../tools/generate.sh
+//go:generate ./generate.sh

@@ -64,6 +64,19 @@ func (x *Exchange) Fail(status int, grpc uint32, reason, text string) {
 	x.end(Reason{Detail: reason})
 }
 
+// Refuse gives the request back, unanswered and unprocessed: a downstream that is a proxy may send it elsewhere.
+func (x *Exchange) Refuse(why Reason) {
+	if x.done {
+		return
+	}
+	if x.Up != nil {
+		x.Up.Reset(x, why)
+		x.Up, x.UpState = nil, nil
+	}
+	x.Down.Reset(x, why)
+	x.end(why)
+}
+
 // RequestData passes request body bytes on. The downstream calls it, and RequestTrailers, only while Up is set.
 func (x *Exchange) RequestData(b []byte, end bool) {
 	if x.done {

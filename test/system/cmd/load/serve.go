@@ -24,14 +24,20 @@ func serve(ctx context.Context, args []string) error {
 		return err
 	}
 	var web, echo string
+	var reset bool
 	f := flag.NewFlagSet("load serve", flag.ContinueOnError)
 	f.StringVar(&web, "http", ":8080", "address of HTTP; none when empty")
 	f.StringVar(&echo, "tcp", ":9000", "address of the TCP echo; none when empty")
 	f.StringVar(&name, "name", name, "the name that it answers with")
+	f.BoolVar(&reset, "reset", false, "accept every connection, and reset it")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
 	failed := make(chan error, 2)
+	if reset {
+		go func() { failed <- serveReset(ctx, web) }()
+		return serveReset(ctx, echo)
+	}
 	if web != "" {
 		go func() { failed <- serveHTTP(web, name) }()
 	}
@@ -115,5 +121,22 @@ func serveEcho(addr string) error {
 			defer c.Close()
 			copyBack(c, bufio.NewReader(c))
 		}()
+	}
+}
+
+// serveReset resets whatever comes, until the program ends.
+func serveReset(ctx context.Context, addr string) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { ln.Close() })
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return nil
+		}
+		c.(*net.TCPConn).SetLinger(0)
+		c.Close()
 	}
 }

@@ -1,0 +1,22 @@
+package control
+
+import (
+	"testing"
+	"time"
+)
+
+// TestPace: a lone change is followed by a state at once, changes without end by one in a minute.
+func TestPace(t *testing.T) {
+	p := pace{first: time.Second, most: time.Minute}
+	now := time.Unix(1000, 0)
+	for i, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+		got := p.wait(now)
+		if got != want*time.Second {
+			t.Errorf("wait %d: %v, want %ds", i, got, want)
+		}
+		now = now.Add(got)
+	}
+	if got := p.wait(now.Add(2 * time.Minute)); got != time.Second {
+		t.Errorf("after a quiet time: %v", got)
+	}
+}
