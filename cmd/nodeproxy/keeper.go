@@ -89,19 +89,7 @@ func newKeeperFlags() *keeperFlags {
 }
 
 func (f *keeperFlags) parse(args []string, required ...string) error {
-	if err := f.set.Parse(args); err != nil {
-		return err
-	}
-	if f.set.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", f.set.Arg(0))
-	}
-	var errs []error
-	for _, name := range required {
-		if f.set.Lookup(name).Value.String() == "" {
-			errs = append(errs, fmt.Errorf("--%s is required", name))
-		}
-	}
-	return errors.Join(errs...)
+	return parse(f.set, args, required...)
 }
 
 func (f *keeperFlags) log() *slog.Logger {

@@ -31,6 +31,23 @@ func main() {
 	}
 }
 
+// parse parses a role's flags, and names every required one that is empty.
+func parse(f *flag.FlagSet, args []string, required ...string) error {
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if f.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	var errs []error
+	for _, name := range required {
+		if f.Lookup(name).Value.String() == "" {
+			errs = append(errs, fmt.Errorf("--%s is required", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func run(ctx context.Context, args []string) error {
 	if len(args) > 0 {
 		if role, ok := roles[args[0]]; ok {

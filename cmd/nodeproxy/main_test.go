@@ -49,14 +49,6 @@ func TestKeeperSaysEverythingThatIsMissing(t *testing.T) {
 	}
 }
 
-func TestProxyRefusesRoot(t *testing.T) {
-	requireRoot(t)
-	err := run(t.Context(), []string{"proxy", "--node=n1", "--controller=127.0.0.1:1"})
-	if err == nil || !strings.Contains(err.Error(), "ordinary user") {
-		t.Errorf("a proxy as root: %v", err)
-	}
-}
-
 func TestEveryFlagIsDocumented(t *testing.T) {
 	newKeeperFlags().set.VisitAll(func(f *flag.Flag) {
 		if len(f.Usage) < 10 {

@@ -145,7 +145,7 @@ func (c *DiscoverClient) Restore(signed []byte) error {
 	for _, e := range d.Endpoints {
 		c.Subscribe(e.Service)
 	}
-	c.state.Store(&signed)
+	c.state.CompareAndSwap(nil, &signed) // the controller may have sent a newer one
 	c.cfg.Log.Info("state restored", "version", d.Version, "signed", at)
 	return nil
 }

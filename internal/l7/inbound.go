@@ -18,7 +18,9 @@ func (f *flow) inbound() {
 	f.rec.Peer = origin.Pod
 	in := &arrival{f: f, Arrival: Arrival{Pod: f.spec, Peer: f.peer, Origin: origin, Port: f.local.Port()}}
 	in.plainErr = in.authorize()
-	r := &errand{connect: in.dialApp, open: in.openPlain, hello: in.hello,
+	plain := in.security() // asked now: the app may be dialled beside a handshake, which changes it
+	r := &errand{connect: func(ctx context.Context) (*link, error) { return in.dialApp(ctx, plain) },
+		open: in.openPlain, hello: in.hello,
 		http: func(k Kind) { f.serveHTTP(k, &route{in: in}) }}
 	if origin.Mesh || in.plainErr != nil {
 		in.await(r)
@@ -156,17 +158,16 @@ func (in *arrival) mutualTCP(sec *loop.Secure) {
 	}
 	f.rec.Kind = KindTCP
 	f.rec.Service = said.Service
-	l, err := in.dialApp(f.p.ctx)
+	l, err := in.dialApp(f.p.ctx, SecurityMTLS)
 	if err != nil {
 		f.refuse(CauseConnect, err)
 		return
 	}
-	l.security = SecurityMTLS
 	f.relay(l)
 }
 
 // dialApp reaches the pod's own app, as the client.
-func (in *arrival) dialApp(ctx context.Context) (*link, error) {
+func (in *arrival) dialApp(ctx context.Context, s Security) (*link, error) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, in.f.e.lim.Connect)
 	defer cancel()
@@ -175,7 +176,7 @@ func (in *arrival) dialApp(ctx context.Context) (*link, error) {
 		return nil, fmt.Errorf("%w to the app: %w", errConnect, err)
 	}
 	tune(c)
-	return &link{s: c, security: in.security(), began: began}, nil
+	return &link{s: c, security: s, began: began}, nil
 }
 
 func (in *arrival) security() Security {

@@ -22,6 +22,10 @@ type World interface {
 	Synced() bool
 	// Subscribe asks for a service's endpoints. Doing it twice does no harm.
 	Subscribe(mesh.Name)
+	// Unsubscribe takes it back.
+	Unsubscribe(mesh.Name)
+	// Changed receives a value after each change of the snapshot. It holds one.
+	Changed() <-chan struct{}
 	// Wait returns as soon as a snapshot satisfies the condition.
 	Wait(ctx context.Context, ok func(*mesh.Snapshot) bool) (*mesh.Snapshot, error)
 }

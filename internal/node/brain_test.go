@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,9 +22,13 @@ type fakeWorld struct {
 	synced bool
 	next   chan struct{}
 	subs   []mesh.Name
+
+	changed chan struct{}
 }
 
-func newWorld() *fakeWorld { return &fakeWorld{s: &mesh.Snapshot{}, next: make(chan struct{})} }
+func newWorld() *fakeWorld {
+	return &fakeWorld{s: &mesh.Snapshot{}, next: make(chan struct{}), changed: make(chan struct{}, 1)}
+}
 
 func (w *fakeWorld) apply(d mesh.Delta) {
 	w.mu.Lock()
@@ -31,6 +36,18 @@ func (w *fakeWorld) apply(d mesh.Delta) {
 	w.s, w.synced = w.s.Apply(d), true
 	close(w.next)
 	w.next = make(chan struct{})
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (w *fakeWorld) Changed() <-chan struct{} { return w.changed }
+
+func (w *fakeWorld) Unsubscribe(n mesh.Name) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.subs = slices.DeleteFunc(w.subs, func(s mesh.Name) bool { return s == n })
 }
 
 func (w *fakeWorld) Snapshot() *mesh.Snapshot {
@@ -152,7 +169,9 @@ func TestClustersFollowTheSnapshot(t *testing.T) {
 		t.Errorf("after the pod left the mesh: %+v, %v", e, err)
 	}
 	w.apply(mesh.Delta{GoneServices: []mesh.Name{dbSvc}})
-	b.clusters.update(w.Snapshot())
+	if gone := b.clusters.update(w.Snapshot()); !slices.Equal(gone, []mesh.Name{dbSvc}) {
+		t.Errorf("gone: %v", gone)
+	}
 	if _, err := d.Cluster.Pick(balance.Choice{}); !errors.Is(err, balance.ErrNone) {
 		t.Errorf("after the service is gone: %v", err)
 	}

@@ -43,8 +43,8 @@ func (c *clusters) get(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port, dst 
 }
 
 // update gives every cluster what the snapshot says. A service that is gone leaves an empty cluster behind it, so
-// that connections which still use it find no endpoint; the cluster itself is forgotten.
-func (c *clusters) update(s *mesh.Snapshot) {
+// that connections which still use it find no endpoint; the cluster itself is forgotten, and its service returned.
+func (c *clusters) update(s *mesh.Snapshot) (gone []mesh.Name) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for key, b := range c.m {
@@ -52,10 +52,12 @@ func (c *clusters) update(s *mesh.Snapshot) {
 		if svc == nil {
 			b.Set(nil)
 			delete(c.m, key)
+			gone = append(gone, key.service)
 			continue
 		}
 		fill(b, s, svc, key)
 	}
+	return gone
 }
 
 func fill(b *balance.Cluster, s *mesh.Snapshot, svc *mesh.Service, key clusterKey) {

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"fairlead.io/fairlead/internal/identity"
+	"fairlead.io/fairlead/internal/keeper/socket"
 	"fairlead.io/fairlead/internal/l7"
 	"fairlead.io/fairlead/internal/l7/exchange"
 	"fairlead.io/fairlead/internal/mesh"
@@ -142,5 +143,41 @@ func TestSameCauseIsLoggedOnce(t *testing.T) {
 	m.Handshake(&l7.HandshakeRecord{Pod: webPod, Err: identity.Refuse(identity.Peer{}, identity.WrongNode, "elsewhere")})
 	if n := strings.Count(out.String(), "handshake failed"); n != 2 {
 		t.Errorf("%d lines, want one per cause", n)
+	}
+}
+
+// The gauge goes down where it went up, though the table has changed meanwhile, and what a peer says is no label.
+func TestLabelsOfAConnectionStay(t *testing.T) {
+	m, reg := testMetrics(t)
+	r := l7.ConnRecord{Direction: l7.Inbound, Pod: webPod, Peer: dbPod, Kind: l7.KindTCP, Service: mesh.Name{Namespace: "made", Name: "up"}}
+	m.ConnOpened(&r)
+	m.names = &table{name: mesh.Name{Namespace: "shop", Name: "web-1"}} // the workload is not in the table any more
+	m.ConnClosed(&r)
+	want := `
+# HELP fairlead_tcp_connections_open Connections that are open.
+# TYPE fairlead_tcp_connections_open gauge
+fairlead_tcp_connections_open{direction="inbound",dst_namespace="shop",dst_service="unknown",dst_service_namespace="unknown",dst_workload="web",protocol="tcp",src_namespace="data",src_workload="db",tls="none"} 0
+`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "fairlead_tcp_connections_open"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestExpiryIsReportedForThoseWhoAreHere(t *testing.T) {
+	a := newAuthority(t)
+	web, gone := mesh.Account{Namespace: "shop", Name: "web"}, mesh.Account{Namespace: "shop", Name: "gone"}
+	for _, account := range []mesh.Account{web, gone, {}} {
+		a.push(account, a.issue(web, "n1", time.Hour))
+	}
+	p := newPods(a.creds, &socketPool{}, slog.New(slog.DiscardHandler))
+	p.Enrolled(socket.Pod{UID: "u1", Account: web}, nil)
+	a.keeper.verdict = map[string]uint64{"redirect_out": 3, "keeper_signatures": 2}
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(&nodeCollector{a.keeper, a.creds, p})
+	for name, want := range map[string]int{"fairlead_certificate_expiry_timestamp_seconds": 2, "fairlead_bpf_verdicts_total": 1,
+		"fairlead_keeper_events_total": 1, "fairlead_keeper_up": 1} {
+		if n, err := testutil.GatherAndCount(reg, name); err != nil || n != want {
+			t.Errorf("%s: %d series, want %d: %v", name, n, want, err)
+		}
 	}
 }

@@ -123,9 +123,13 @@ func (n *node) work(ctx context.Context) error {
 }
 
 // follow brings every change of the world to the clusters, and holds live connections against it.
-func (n *node) follow(ctx context.Context, world *control.DiscoverClient, cl *clusters, engine *l7.Engine) error {
+func (n *node) follow(ctx context.Context, world World, cl *clusters, engine *l7.Engine) error {
 	for {
-		cl.update(world.Snapshot())
+		for _, service := range cl.update(world.Snapshot()) {
+			if world.Snapshot().Service(service) == nil { // still gone: subscriptions have a limit
+				world.Unsubscribe(service)
+			}
+		}
 		engine.Reauthorize()
 		if world.Synced() {
 			n.tableReady()
