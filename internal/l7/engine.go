@@ -104,7 +104,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.serve(ctx, ended)
 	close(e.quit)
 	for _, p := range e.pods {
-		p.closeListeners()
+		p.closeListeners(false)
 		p.cancel(errStopped)
 	}
 	e.closeUnserved()
@@ -192,7 +192,7 @@ func (e *Engine) reconcile() {
 	for uid, p := range e.pods {
 		if want[uid] == nil {
 			delete(e.pods, uid)
-			p.closeListeners()
+			p.closeListeners(true)
 			e.work.Go(p.retire)
 		}
 	}

@@ -73,9 +73,10 @@ func (p *pod) update(spec *Pod) {
 	}
 }
 
-func (p *pod) closeListeners() {
+// closeListeners ends accepting. With drain, what waits in the accept queues is served first.
+func (p *pod) closeListeners(drain bool) {
 	for _, a := range p.accepts {
-		a.stop(false)
+		a.stop(drain)
 	}
 }
 

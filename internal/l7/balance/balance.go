@@ -3,7 +3,7 @@
 // Promises:
 //  1. Pick takes no lock, unless the service has session affinity. Set never makes Pick wait.
 //  2. An endpoint that stays across Set keeps its measurements and its requests in flight; one that comes new starts
-//     with the mean of the others, so that it is neither flooded nor starved.
+//     as good as the best of the others, so that it is tried at once, and is flooded no more than that one.
 //  3. Endpoints that terminate but still serve are used only when nothing is ready.
 //  4. The same clock and the same random numbers give the same choices.
 package balance
@@ -93,7 +93,7 @@ func (c *Cluster) Set(endpoints []Endpoint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.set.Load()
-	start := old.mean(c.cfg.Now())
+	start := old.best(c.cfg.Now())
 	all := make([]*Endpoint, 0, len(endpoints))
 	seen := make(map[netip.AddrPort]int, len(endpoints))
 	for i := range endpoints {

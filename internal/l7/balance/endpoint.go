@@ -101,14 +101,14 @@ func (l *load) observe(latency time.Duration) {
 	l.stamp.Store(int64(now.Sub(l.epoch)))
 }
 
-// mean is what a new endpoint starts with.
-func (s *set) mean(now time.Time) time.Duration {
+// best is what a new endpoint starts with.
+func (s *set) best(now time.Time) time.Duration {
 	if len(s.all) == 0 {
 		return unknown
 	}
-	var sum float64
+	best := math.Inf(1)
 	for _, e := range s.all {
-		sum += e.load.latency(now)
+		best = min(best, e.load.latency(now))
 	}
-	return time.Duration(sum / float64(len(s.all)) * float64(time.Second))
+	return time.Duration(best * float64(time.Second))
 }

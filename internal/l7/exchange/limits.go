@@ -11,6 +11,7 @@ type Limits struct {
 	Body        int           // body bytes that an HTTP/1 side may have delivered without credit: 64 KiB
 	Drain       int           // body bytes that are read and dropped after an early response: 256 KiB
 	Linger      time.Duration // how long an unfinished request is taken after its response: 10 s
+	Farewell    time.Duration // how long a drained HTTP/1 client that is idle may still send a request: 5 s
 	HeadTimeout time.Duration // from the first byte of a head to its last: 30 s
 
 	Streams      uint32 // concurrent streams that an HTTP/2 side accepts: 250
@@ -32,6 +33,7 @@ func (l Limits) WithDefaults() Limits {
 	fill(&l.Body, 64<<10)
 	fill(&l.Drain, 256<<10)
 	fill(&l.Linger, 10*time.Second)
+	fill(&l.Farewell, 5*time.Second)
 	fill(&l.HeadTimeout, 30*time.Second)
 	fill(&l.Streams, 250)
 	fill(&l.StreamWindow, 128<<10)

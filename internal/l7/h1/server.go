@@ -52,7 +52,7 @@ type Server struct {
 	interim                     int
 	unpaid, drained             int // delivered without credit; dropped
 	owed                        int // response bytes whose credit waits for the transport
-	stopTimer                   func()
+	stopTimer, stopFarewell     func()
 	buf                         []byte
 }
 
@@ -64,10 +64,22 @@ func NewServer(t exchange.Transport, cfg ServerConfig) *Server {
 // Idle tells whether no request is in progress.
 func (s *Server) Idle() bool { return s.x == nil && s.state == atHead }
 
-// Drain lets the request in progress end, and closes the connection behind it.
+// Drain lets the request in progress end, and closes the connection behind it. A client that is idle, or has only just
+// connected, may be sending a request at this moment, and would see it lost: it has Limits.Farewell for one more, whose
+// answer says that the connection closes.
 func (s *Server) Drain() {
+	if s.draining {
+		return
+	}
 	s.draining = true
 	if s.Idle() {
+		s.stopFarewell = s.t.Loop().After(s.lim.Farewell, s.farewell)
+	}
+}
+
+func (s *Server) farewell() {
+	s.stopFarewell = nil
+	if s.Idle() && s.scan.at == 0 {
 		s.end()
 	}
 }
@@ -275,6 +287,10 @@ func (s *Server) slow() {
 }
 
 func (s *Server) cancelTimer() {
+	if s.stopFarewell != nil {
+		s.stopFarewell()
+		s.stopFarewell = nil
+	}
 	if s.stopTimer != nil {
 		s.stopTimer()
 		s.stopTimer = nil

@@ -97,6 +97,34 @@ func TestServerDrain(t *testing.T) {
 	}
 }
 
+// TestDrainOfAnIdleClient: a request that is on its way when the connection is drained is answered; only a client that
+// stays silent is hung up on.
+func TestDrainOfAnIdleClient(t *testing.T) {
+	s, w, all := waiting(exchange.Limits{})
+	s.Drain() // nothing has come yet
+	w.Sched.Advance(4 * time.Second)
+	if w.Over() || w.HalfClosed {
+		t.Fatal("closed before the client could be heard")
+	}
+	w.Feed(s, []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), 1<<20)
+	w.Sched.Advance(10 * time.Second) // the app may take its time
+	if len(*all) != 1 || w.HalfClosed {
+		t.Fatalf("%d requests, half-closed %v", len(*all), w.HalfClosed)
+	}
+	(*all)[0].Bind(&wiretest.Sink{})
+	(*all)[0].ResponseHead(&exchange.Head{Status: 204, Length: -1}, true)
+	if want := "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"; string(w.Out) != want || !w.HalfClosed {
+		t.Errorf("answered %q, half-closed %v", w.Out, w.HalfClosed)
+	}
+
+	s, w, _ = waiting(exchange.Limits{})
+	s.Drain()
+	w.Sched.Advance(6 * time.Second)
+	if !w.HalfClosed || len(w.Out) > 0 {
+		t.Errorf("a silent client: half-closed %v, told %q", w.HalfClosed, w.Out)
+	}
+}
+
 // TestFullTransport has a client that pipelines and does not read: its next request waits.
 func TestFullTransport(t *testing.T) {
 	s, w, all := waiting(exchange.Limits{})
