@@ -176,6 +176,8 @@ func (k *keyring) drop() {
 		if err := k.disk.wipe(subject); err != nil {
 			k.log.Error("key not wiped", "subject", nameOf(subject), "err", err)
 		}
+		// A pod of the account may come back at any moment, with a new key: what was signed for the old one is of no use.
+		k.certified(socket.Certificate{Account: subject.Account})
 	}
 }
 

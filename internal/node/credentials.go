@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -109,10 +108,11 @@ func (c *credentials) setRoots(trustDomain string, pem []byte) error {
 	return nil
 }
 
-// setCertificate replaces an account's certificate. One that cannot be read changes nothing.
+// setCertificate replaces an account's certificate, or takes it away. One that cannot be read changes nothing.
 func (c *credentials) setCertificate(sc socket.Certificate) error {
 	if len(sc.Chain) == 0 {
-		return errors.New("certificate without a leaf")
+		c.withdraw(sc.Account)
+		return nil
 	}
 	leaf, err := x509.ParseCertificate(sc.Chain[0])
 	if err != nil {
@@ -139,6 +139,26 @@ func (c *credentials) setCertificate(sc socket.Certificate) error {
 		s.cert.Store(old)
 	}
 	return nil
+}
+
+// withdraw takes an account's certificate away: handshakes wait for the next one.
+func (c *credentials) withdraw(a mesh.Account) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a != (mesh.Account{}) { // the proxy's own is held by the stream to the controller
+		delete(c.accounts, a)
+	}
+}
+
+// keep withdraws every certificate but those of the accounts that are named.
+func (c *credentials) keep(told map[mesh.Account]bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for a, s := range c.accounts {
+		if !told[a] && s.cert.Load() != nil && a != (mesh.Account{}) {
+			delete(c.accounts, a)
+		}
+	}
 }
 
 // sweep drops accounts that have no pod any more. Those whose certificate is still valid stay: the keeper may hold it

@@ -23,10 +23,12 @@ type pods struct {
 	sockets *socketPool
 	log     *slog.Logger
 
-	mu     sync.Mutex // protects the rest
-	m      map[string]*l7.Pod
-	told   map[string]bool // pods that the keeper has named since the connection began; nil once it is synced
-	engine *l7.Engine      // nil until start
+	mu sync.Mutex // protects the rest
+	m  map[string]*l7.Pod
+	// certified are the accounts that it has sent a certificate of since then.
+	certified map[mesh.Account]bool
+	told      map[string]bool // pods that the keeper has named since the connection began; nil once it is synced
+	engine    *l7.Engine      // nil until start
 }
 
 // drain is how long a pod's connections may last once it has left, where the keeper does not say.
@@ -42,7 +44,7 @@ func newPods(creds *credentials, sockets *socketPool, log *slog.Logger) *pods {
 func (p *pods) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.told = map[string]bool{}
+	p.told, p.certified = map[string]bool{}, map[mesh.Account]bool{}
 }
 
 // Synced lets the pods go that left while the keeper was away.
@@ -54,7 +56,10 @@ func (p *pods) Synced() {
 			gone = append(gone, uid)
 		}
 	}
-	p.told = nil
+	if p.told != nil {
+		p.creds.keep(p.certified)
+	}
+	p.told, p.certified = nil, nil
 	p.mu.Unlock()
 	for _, uid := range gone {
 		p.Left(uid, drain)
@@ -163,6 +168,11 @@ func (p *pods) close() {
 
 // Certificate replaces an account's certificate.
 func (p *pods) Certificate(c socket.Certificate) {
+	p.mu.Lock()
+	if p.certified != nil && len(c.Chain) > 0 {
+		p.certified[c.Account] = true
+	}
+	p.mu.Unlock()
 	if err := p.creds.setCertificate(c); err != nil {
 		p.log.Error("certificate cannot be used", "account", c.Account.String(), "err", err)
 	}

@@ -81,7 +81,8 @@ type Pod struct {
 	Addrs   []netip.Addr
 }
 
-// Certificate is the chain of one account of this node, leaf first, in DER. Its key stays with the keeper.
+// Certificate is the chain of one account of this node, leaf first, in DER. Its key stays with the keeper. Without a chain
+// it says that the key is gone.
 type Certificate struct {
 	Account  mesh.Account // zero: the proxy's own
 	Chain    [][]byte
