@@ -148,8 +148,17 @@ func TestKeysAreWiped(t *testing.T) {
 	if !exists() {
 		t.Error("key wiped while a pod of the account lives")
 	}
+	p := newFakeProxy()
+	(*proxyCalls)(k).Attached(p)
+	if c, ok := p.certificate(shop); !ok || len(c.Chain) == 0 {
+		t.Error("the proxy has no certificate")
+	}
 	f.assigned(k)
 	eventually(t, "the key is wiped", func() bool { return !exists() })
+	eventually(t, "the proxy is told", func() bool {
+		c, ok := p.certificate(shop)
+		return ok && len(c.Chain) == 0
+	})
 	k.keys.mu.Lock()
 	defer k.keys.mu.Unlock()
 	if len(k.keys.held) != 2 || k.keys.held[ownSubject] == nil || k.keys.held[proxySubject] == nil {
