@@ -217,7 +217,7 @@ func (r *request) Reject(x *exchange.Exchange, why exchange.Reason) bool {
 		r.up.done()
 		r.up = nil
 	}
-	safe := why.Unprocessed || why.Code == exchange.CodeConnect || why.Reused && idempotent(&r.head)
+	safe := why.Unprocessed || why.Reused && idempotent(&r.head)
 	if safe && r.upTap.whole() && r.sends < r.s.w.e.lim.Attempts {
 		r.s.w.e.rec.Event(r.s.f.spec, r.s.f.dir, EventRetry)
 		// The codec is still at work: go on behind it.
