@@ -101,6 +101,9 @@ func (r *request) to(fresh bool) {
 // sent is called when a connection has taken the head.
 func (r *request) sent(u *upstream) {
 	r.up = u
+	if r.ep != nil {
+		r.rec.State = u.state
+	}
 	r.began = r.s.w.l.Now() // to make the connection is not the endpoint's latency
 	r.sends++
 	r.rec.Attempts = r.sends

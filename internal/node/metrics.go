@@ -199,7 +199,7 @@ func (m *metrics) Request(r *l7.RequestRecord) {
 	m.requests.get(key).Inc()
 	m.durations.get(connKey{p}).Observe(r.Duration.Seconds())
 	if r.Direction == l7.Outbound && r.Head != nil {
-		m.routes.add(r.Service, r.Head.Path, protocol, failed(r), r.Duration, time.Now())
+		m.routes.add(r.Service, r.Head.Path, protocol, failed(r), r.Duration, r.State, time.Now())
 	}
 }
 

@@ -24,7 +24,9 @@ type tally struct {
 type route struct {
 	Path     string `json:"path"`
 	Protocol string `json:"protocol"`
+	Service  string `json:"service"`
 	Failures uint64 `json:"failures"`
+	Identity string `json:"identity"` // that the server proved
 }
 
 func (s *stage) tally() (tally, error) {
