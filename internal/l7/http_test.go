@@ -108,7 +108,7 @@ func checkRequests(t *testing.T, recA, recB *ledger, inMesh bool) {
 			if inMesh {
 				sec = SecurityMTLS
 			}
-			if r.Status != 200 || r.Cause != CauseNone || r.Service != svc || r.Security != sec || r.Attempts != 1 || r.Peer == nil {
+			if r.Status != 200 || r.Cause != CauseNone || r.Service != svc || r.Security != sec || r.Attempts != 1 || r.Peer == nil || inMesh != (r.State != nil) {
 				t.Errorf("recorded %+v", r)
 			}
 		}

@@ -2,6 +2,7 @@ package l7
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -134,10 +135,14 @@ func (g *group) connect(spec *Pod, ep *balance.Endpoint, in *arrival) error {
 	return g.attach(l)
 }
 
-// start makes the codec of a connection that was dialled. It runs on the loop.
-func (g *group) start(t exchange.Transport) exchange.Protocol {
+func (g *group) start(t exchange.Transport) exchange.Protocol { return g.startAs(t, nil) }
+
+// startAs makes the codec of a connection that was dialled, to a server that has proved by state who it is. It runs on
+// the loop.
+func (g *group) startAs(t exchange.Transport, state *tls.ConnectionState) exchange.Protocol {
 	g.dialing--
 	u := newUpstream(g, t)
+	u.state = state
 	g.conns = append(g.conns, u)
 	g.serve(u)
 	return u

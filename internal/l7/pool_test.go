@@ -2,9 +2,12 @@ package l7
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,5 +124,58 @@ func TestSetTwiceBeforeRun(t *testing.T) {
 	}
 	if !refused(second)() {
 		t.Error("the second listener outlived Run")
+	}
+}
+
+// TestResetIsNoProof: an app that resets a POST has seen it, whatever error code it gives. Only REFUSED_STREAM says that
+// it has not.
+func TestResetIsNoProof(t *testing.T) {
+	for code, want := range map[http2.ErrCode]int32{http2.ErrCodeConnect: 1, http2.ErrCodeCancel: 1, http2.ErrCodeInternal: 1,
+		http2.ErrCodeRefusedStream: 3} {
+		t.Run(code.String(), func(t *testing.T) {
+			w := newWorld(t)
+			var seen atomic.Int32
+			client, server := w.pod(1, true), w.pod(2, false)
+			w.in(server, 8080, w.tcpApp(func(c *net.TCPConn) { resetAll(c, code, &seen) }))
+			out := w.out(client, w.service("10.96.0.1:80", mesh.HTTP2, w.endpoint(server, 8080)))
+			w.node(nil, nil, client.spec([]net.Listener{out}, nil))
+			resp, err := httpClient(t, out, true).Post("http://svc.test/", "text/plain", strings.NewReader("pay"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if n := seen.Load(); resp.StatusCode != 502 || n != want {
+				t.Errorf("%d, and the app has seen the request %d times, want %d", resp.StatusCode, n, want)
+			}
+		})
+	}
+}
+
+// resetAll is an HTTP/2 server that counts requests and resets each.
+func resetAll(c *net.TCPConn, code http2.ErrCode, seen *atomic.Int32) {
+	if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+		return
+	}
+	f := http2.NewFramer(c, c)
+	if f.WriteSettings() != nil {
+		return
+	}
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			return
+		}
+		switch x := frame.(type) {
+		case *http2.SettingsFrame:
+			if !x.IsAck() {
+				err = f.WriteSettingsAck()
+			}
+		case *http2.HeadersFrame:
+			seen.Add(1)
+			err = f.WriteRSTStream(x.StreamID, code)
+		}
+		if err != nil {
+			return
+		}
 	}
 }

@@ -142,7 +142,7 @@ type RequestRecord struct {
 	GRPC       bool   // it was gRPC,
 	GRPCStatus uint32 // with this outcome
 	Security   Security
-	State      *tls.ConnectionState // of a mesh hop, inbound
+	State      *tls.ConnectionState // of the mesh hop: the proof who the other end is
 	Began      time.Time
 	Duration   time.Duration
 	BytesIn    int64 // request body

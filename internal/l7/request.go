@@ -101,6 +101,9 @@ func (r *request) to(fresh bool) {
 // sent is called when a connection has taken the head.
 func (r *request) sent(u *upstream) {
 	r.up = u
+	if r.ep != nil {
+		r.rec.State = u.state
+	}
 	r.began = r.s.w.l.Now() // to make the connection is not the endpoint's latency
 	r.sends++
 	r.rec.Attempts = r.sends
@@ -217,7 +220,7 @@ func (r *request) Reject(x *exchange.Exchange, why exchange.Reason) bool {
 		r.up.done()
 		r.up = nil
 	}
-	safe := why.Unprocessed || why.Code == exchange.CodeConnect || why.Reused && idempotent(&r.head)
+	safe := why.Unprocessed || why.Reused && idempotent(&r.head)
 	if safe && r.upTap.whole() && r.sends < r.s.w.e.lim.Attempts {
 		r.s.w.e.rec.Event(r.s.f.spec, r.s.f.dir, EventRetry)
 		// The codec is still at work: go on behind it.

@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"crypto/tls"
 	"errors"
 	"time"
 
@@ -31,6 +32,7 @@ type upstream struct {
 	active int
 	heard  bool // the peer's settings have come
 	ended  bool
+	state  *tls.ConnectionState // of a mesh hop
 }
 
 func newUpstream(g *group, t exchange.Transport) *upstream {
@@ -116,7 +118,8 @@ func (u *upstream) Closed(err error) {
 // attach gives a link to the group's loop.
 func (g *group) attach(l *link) error {
 	if sec, ok := l.s.(*loop.Secure); ok {
-		return g.w.l.AttachTLS(sec, g.start)
+		state := sec.ConnectionState()
+		return g.w.l.AttachTLS(sec, func(t exchange.Transport) exchange.Protocol { return g.startAs(t, &state) })
 	}
 	return g.w.l.Attach(below(l.s), nil, g.start)
 }

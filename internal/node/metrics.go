@@ -84,6 +84,13 @@ func (g *openGauge) add(n int64) {
 	g.Add(float64(n))
 }
 
+// openConn is how a connection was counted when it was opened: since then the table may have changed, and a series that
+// was one too many may have found room.
+type openConn struct {
+	connKey
+	gauge *openGauge
+}
+
 // latencyBuckets span what one hop on a node and a slow database have in common.
 var latencyBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
@@ -192,7 +199,7 @@ func (m *metrics) Request(r *l7.RequestRecord) {
 	m.requests.get(key).Inc()
 	m.durations.get(connKey{p}).Observe(r.Duration.Seconds())
 	if r.Direction == l7.Outbound && r.Head != nil {
-		m.routes.add(r.Service, r.Head.Path, protocol, failed(r), r.Duration, time.Now())
+		m.routes.add(r.Service, r.Head.Path, protocol, failed(r), r.Duration, r.State, time.Now())
 	}
 }
 
@@ -239,18 +246,20 @@ func (m *metrics) conn(r *l7.ConnRecord) connKey {
 // ConnOpened counts a connection that has an other end.
 func (m *metrics) ConnOpened(r *l7.ConnRecord) {
 	k := m.conn(r)
-	r.Tag = k
+	g := m.open.get(k)
+	r.Tag = openConn{k, g}
 	m.opened.get(k).Inc()
-	m.open.get(k).add(1)
+	g.add(1)
 }
 
 // ConnClosed counts a connection that ended.
 func (m *metrics) ConnClosed(r *l7.ConnRecord) {
-	k, ok := r.Tag.(connKey) // as it was counted: the table may have changed since
+	open, ok := r.Tag.(openConn)
 	if !ok {
 		return
 	}
-	m.open.get(k).add(-1)
+	k := open.connKey
+	open.gauge.add(-1)
 	m.closed.get(closeKey{k.pair, r.Cause.String()}).Inc()
 	m.received.get(k).Add(float64(r.BytesIn))
 	m.sent.get(k).Add(float64(r.BytesOut))

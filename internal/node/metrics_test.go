@@ -181,3 +181,31 @@ func TestExpiryIsReportedForThoseWhoAreHere(t *testing.T) {
 		}
 	}
 }
+
+// A connection that was counted under the overflow labels leaves them again, though its own series has room by then.
+func TestOverflowGoesDownWhereItWentUp(t *testing.T) {
+	m, reg := testMetrics(t)
+	m.open.max = 1
+	now := time.Now()
+	m.open.now = func() time.Time { return now }
+	first := l7.ConnRecord{Pod: webPod, Kind: l7.KindTCP}
+	second := l7.ConnRecord{Pod: webPod, Peer: dbPod, Kind: l7.KindTCP}
+	m.ConnOpened(&first)
+	m.ConnOpened(&second)
+	m.ConnClosed(&first)
+	now = now.Add(seriesIdle + time.Minute)
+	m.expire()
+	m.open.max = 2
+	m.ConnClosed(&second)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, s := range f.GetMetric() {
+			if f.GetName() == "fairlead_tcp_connections_open" && s.GetGauge().GetValue() != 0 {
+				t.Errorf("nothing is open, but %v", s)
+			}
+		}
+	}
+}

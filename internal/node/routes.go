@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"crypto/tls"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"fairlead.io/fairlead/internal/identity"
 	"fairlead.io/fairlead/internal/mesh"
 )
 
@@ -27,6 +29,8 @@ type Route struct {
 	Requests uint64  `json:"requests"`
 	Failures uint64  `json:"failures"`
 	Seconds  float64 `json:"seconds"` // sum of the durations
+	// Identity is whom the last request's server proved to be; empty if that was not by mutual TLS.
+	Identity string `json:"identity,omitempty"`
 }
 
 type routeKey struct {
@@ -39,6 +43,7 @@ type routeEntry struct {
 	requests, failures uint64
 	seconds            float64
 	used               time.Time
+	state              *tls.ConnectionState // of the last request, if it went by mutual TLS
 }
 
 // routes counts requests by path. Its zero value is ready.
@@ -47,7 +52,7 @@ type routes struct {
 	m  map[routeKey]*routeEntry
 }
 
-func (r *routes) add(service mesh.Name, path, protocol string, failed bool, took time.Duration, now time.Time) {
+func (r *routes) add(service mesh.Name, path, protocol string, failed bool, took time.Duration, state *tls.ConnectionState, now time.Time) {
 	path, _, _ = strings.Cut(path, "?")
 	if len(path) > routePathMax {
 		path = path[:routePathMax]
@@ -72,7 +77,7 @@ func (r *routes) add(service mesh.Name, path, protocol string, failed bool, took
 		e.failures++
 	}
 	e.seconds += took.Seconds()
-	e.used = now
+	e.used, e.state = now, state
 }
 
 // evict drops the entry that was not used for longest among a few.
@@ -96,12 +101,24 @@ func (r *routes) list() []Route {
 	defer r.mu.Unlock()
 	list := []Route{}
 	for k, e := range r.m {
-		list = append(list, Route{k.service.String(), k.path, k.protocol, e.requests, e.failures, e.seconds})
+		list = append(list, Route{k.service.String(), k.path, k.protocol, e.requests, e.failures, e.seconds, identityOf(e.state)})
 	}
 	slices.SortFunc(list, func(a, b Route) int {
 		return cmp.Or(cmp.Compare(b.Requests, a.Requests), cmp.Compare(a.Path, b.Path))
 	})
 	return list
+}
+
+// identityOf is the SPIFFE ID in a verified certificate.
+func identityOf(state *tls.ConnectionState) string {
+	if state == nil {
+		return ""
+	}
+	peer, err := identity.PeerOf(*state)
+	if err != nil {
+		return ""
+	}
+	return peer.ID.String()
 }
 
 // ServeHTTP lists the routes as JSON, the most used first.

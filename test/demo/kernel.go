@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 )
@@ -65,4 +66,22 @@ func (o objects) beyond(before objects) int {
 		n += max(0, v-before[k])
 	}
 	return n
+}
+
+// settles is how long the kernel may take to free what nobody holds any more: links and mounts go on a turn of its own.
+const settles = 2 * time.Second
+
+// leftSince counts what is here and was not before, as soon as that is nothing, or after a while.
+func leftSince(before objects) (int, error) {
+	for deadline := time.Now().Add(settles); ; {
+		now, err := kernelObjects()
+		if err != nil {
+			return 0, err
+		}
+		n := now.beyond(before)
+		if n == 0 || time.Now().After(deadline) {
+			return n, nil
+		}
+		<-time.After(50 * time.Millisecond)
+	}
 }

@@ -22,7 +22,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	ok, err := run(ctx, os.Args[1:])
 	if err != nil {
@@ -87,14 +87,14 @@ func run(ctx context.Context, args []string) (bool, error) {
 		return false, err
 	}
 	v, err := play(ctx, o)
-	after, kerr := kernelObjects()
-	if err = errors.Join(err, kerr); err != nil {
-		return false, err
+	left, kerr := leftSince(before)
+	if kerr != nil {
+		return false, errors.Join(err, kerr)
 	}
-	v.Left = after.beyond(before)
-	if !o.once {
+	v.Left = left
+	if !o.once || err != nil || ctx.Err() != nil {
 		fmt.Printf("\nStopped. Left in the kernel: %d.\n", v.Left)
-		return v.Left == 0, nil
+		return !o.once && v.Left == 0, err
 	}
 	line, err := json.Marshal(v)
 	if err != nil {
@@ -114,6 +114,9 @@ func play(ctx context.Context, o options) (v verdict, err error) {
 	s := &stage{o: o, lab: lab}
 	defer func() { err = errors.Join(err, s.clear()) }()
 	if err := s.set(ctx); err != nil {
+		if ctx.Err() != nil { // that is why, and no fault
+			return v, nil
+		}
 		return v, err
 	}
 	if o.once {

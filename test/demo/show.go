@@ -33,13 +33,14 @@ func (s *stage) show(ctx context.Context) error {
 		text := s.header()
 		if s.mesh != nil {
 			now, err := s.scrape(ctx)
+			proved, perr := s.identities(ctx)
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err != nil {
+			if err = errors.Join(err, perr); err != nil {
 				text += fmt.Sprintf("\n  no metrics: %v\n", err)
 			} else {
-				text += table(now, last)
+				text += table(now, last, proved)
 				last = now
 			}
 		}

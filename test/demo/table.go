@@ -95,8 +95,20 @@ func addDurations(all map[edge]sample, m *dto.Metric) {
 	all[e] = s
 }
 
+// identities are, by service, whom its servers have proved to be, as the callers' proxies have verified it.
+func (s *stage) identities(ctx context.Context) (map[string]string, error) {
+	routes, err := s.routes(ctx)
+	proved := map[string]string{}
+	for _, r := range routes {
+		if r.Identity != "" {
+			proved[r.Service] = r.Identity
+		}
+	}
+	return proved, err
+}
+
 // table draws the edges, with rates since the last time.
-func table(now, last map[edge]sample) string {
+func table(now, last map[edge]sample, proved map[string]string) string {
 	var edges []edge
 	for e := range now {
 		edges = append(edges, e)
@@ -110,7 +122,7 @@ func table(now, last map[edge]sample) string {
 		d := now[e].since(last[e])
 		identity := "-"
 		if e.tls == "mtls" {
-			identity = fmt.Sprintf("spiffe://cluster.local/ns/%s/sa/%s", namespace, e.dst)
+			identity = proved[namespace+"/"+e.service]
 		}
 		fmt.Fprintf(&b, "  %-9s %-9s %-9s %-6s %7.1f %8s %8s %8s  %-12s %s\n", e.src, e.dst, e.service, e.protocol, d.rate(now[e].at.Sub(last[e].at)),
 			d.success(), d.quantile(0.5), d.quantile(0.99), e.tls, identity)
