@@ -57,6 +57,7 @@ func tcpSocket(dst netip.AddrPort, proto int) (int, error) {
 
 // TestNoWayOut has an app of the pod try each way past the connect programs; all are captured, or refused.
 func TestNoWayOut(t *testing.T) {
+	allowIOUring(t)
 	w, r, p := captured(t)
 	p1, p3 := w.pods["p1"], w.pods["p3"]
 	port := w.serve(p3.ns, "tcp", ":0")
@@ -166,6 +167,18 @@ func deviceAfterConnect(fd int, dst netip.AddrPort) error {
 	}
 	_, err := unix.Write(fd, []byte("x\n"))
 	return err
+}
+
+// allowIOUring switches io_uring on for the test where the machine has it switched off (Linux 6.6 has the sysctl).
+func allowIOUring(t *testing.T) {
+	t.Helper()
+	const path = "/proc/sys/kernel/io_uring_disabled"
+	was, err := os.ReadFile(path)
+	if err != nil || string(was) == "0\n" {
+		return
+	}
+	check(t, os.WriteFile(path, []byte("0"), 0o644))
+	t.Cleanup(func() { check(t, os.WriteFile(path, was, 0o644)) })
 }
 
 var errNoUring = errors.New("io_uring is switched off on this machine")
