@@ -31,6 +31,8 @@ type PodSpec struct {
 	HostNetwork bool
 	// Retry is how long AddPod tries again while the network's plugins answer with code 11, as kubelet does.
 	Retry time.Duration
+	// Lead is how long the pod's object is there before its network is made, as the scheduler and kubelet take their time.
+	Lead time.Duration
 	// Edit changes the object before it is written first.
 	Edit func(*corev1.Pod)
 }
@@ -53,6 +55,10 @@ func (n *Node) AddPod(ctx context.Context, spec PodSpec) (*Pod, error) {
 	p, err := n.newPod(spec)
 	if err != nil {
 		return nil, fmt.Errorf("pod %s/%s: %w", spec.Namespace, spec.Name, err)
+	}
+	select {
+	case <-time.After(spec.Lead):
+	case <-ctx.Done():
 	}
 	if spec.HostNetwork {
 		p.Addrs = n.Addrs

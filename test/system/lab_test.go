@@ -90,6 +90,12 @@ func newMesh(t testing.TB, cfg testnet.MeshConfig) *testnet.Mesh {
 			t.Error(err)
 		}
 	})
+	return startMesh(t, lab, cfg)
+}
+
+// startMesh starts the product in a lab, until the test ends.
+func startMesh(t testing.TB, lab *testnet.Lab, cfg testnet.MeshConfig) *testnet.Mesh {
+	t.Helper()
 	cfg.Bin = bin
 	m, err := lab.StartMesh(t.Context(), cfg)
 	if err != nil {
