@@ -15,9 +15,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
+	"fairlead.io/fairlead/examples/vote/bot"
 	"fairlead.io/fairlead/internal/testnet"
 )
 
@@ -74,7 +76,7 @@ type verdict struct {
 
 // ok says whether the demo has shown what it is for.
 func (v verdict) ok() bool {
-	return v.Requests > 0 && v.Failed == 0 && v.FailingRoute != "" && v.MTLSRatio == 1 && v.Leaks == 0 && v.Left == 0
+	return v.Requests > 0 && v.Failed == 0 && strings.Contains(strings.ToLower(v.FailingRoute), bot.Faulty) && v.MTLSRatio == 1 && v.Leaks == 0 && v.Left == 0
 }
 
 func run(ctx context.Context, args []string) (bool, error) {
