@@ -15,14 +15,16 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
+	"fairlead.io/fairlead/examples/vote/bot"
 	"fairlead.io/fairlead/internal/testnet"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	ok, err := run(ctx, os.Args[1:])
 	if err != nil {
@@ -74,7 +76,7 @@ type verdict struct {
 
 // ok says whether the demo has shown what it is for.
 func (v verdict) ok() bool {
-	return v.Requests > 0 && v.Failed == 0 && v.FailingRoute != "" && v.MTLSRatio == 1 && v.Leaks == 0 && v.Left == 0
+	return v.Requests > 0 && v.Failed == 0 && strings.Contains(strings.ToLower(v.FailingRoute), bot.Faulty) && v.MTLSRatio == 1 && v.Leaks == 0 && v.Left == 0
 }
 
 func run(ctx context.Context, args []string) (bool, error) {

@@ -48,6 +48,9 @@ func (s *stage) once(ctx context.Context) (verdict, error) {
 	case <-ctx.Done():
 		return verdict{}, nil
 	}
+	if err := s.playing(); err != nil {
+		return verdict{}, err
+	}
 	t, err := s.tally()
 	if err != nil {
 		return verdict{}, err

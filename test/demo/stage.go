@@ -41,6 +41,7 @@ type stage struct {
 	lab         *testnet.Lab
 	mesh        *testnet.Mesh
 	pods        []*testnet.Pod
+	programs    []*testnet.Process // in the order of the cast
 	bot         lastLine
 	capture     *capture.Capture
 	stopCapture func() error
@@ -80,9 +81,11 @@ func (s *stage) set(ctx context.Context) error {
 				return err
 			}
 		}
-		if _, err := s.pods[i].Start(cmd); err != nil {
+		program, err := s.pods[i].Start(cmd)
+		if err != nil {
 			return err
 		}
+		s.programs = append(s.programs, program)
 	}
 	return nil
 }
@@ -131,6 +134,18 @@ func (s *stage) watch() error {
 		stop()
 		return <-done
 	})
+	return nil
+}
+
+// playing is an error if a program of the application has ended: what it would have met was not seen.
+func (s *stage) playing() error {
+	for i, p := range s.programs {
+		select {
+		case <-p.Done():
+			return fmt.Errorf("%s has ended before its time", cast[i].name)
+		default:
+		}
+	}
 	return nil
 }
 
