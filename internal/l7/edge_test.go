@@ -366,9 +366,13 @@ func TestLargeBodiesBothWays(t *testing.T) {
 func TestLearntIsBounded(t *testing.T) {
 	l := learnt{limit: 10}
 	for i := range 100 {
-		l.put(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 80), lessonHTTP)
+		l.put("a", netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 80), lessonHTTP)
 	}
-	if len(l.seen) != 10 || l.get(mustAddrPort("10.0.0.99:80")) != lessonHTTP {
-		t.Errorf("%d lessons", len(l.seen))
+	if len(l.seen["a"]) != 10 || l.get("a", mustAddrPort("10.0.0.99:80")) != lessonHTTP || l.get("b", mustAddrPort("10.0.0.99:80")) != lessonNone {
+		t.Errorf("%d lessons", len(l.seen["a"]))
+	}
+	l.forget("a")
+	if len(l.seen) != 0 {
+		t.Error("lessons of a pod that has left")
 	}
 }

@@ -52,7 +52,7 @@ type Limits struct {
 	Idle      time.Duration // an HTTP connection without a request: 5 min
 	PoolIdle  time.Duration // an upstream HTTP connection without a request: 1 min
 	TCPIdle   time.Duration // an opaque connection without a byte: for ever
-	Learnt    int           // destinations whose protocol is remembered: 4096
+	Learnt    int           // destinations per pod whose protocol is remembered: 1024
 	Replay    int           // request body bytes kept to send a request again: 64 KiB
 	Conns     int64         // connections per pod and direction: 10000
 	Requests  int64         // requests in flight per pod and direction: 10000
@@ -69,7 +69,7 @@ func (l Limits) withDefaults() Limits {
 	fill(&l.Attempts, 3)
 	fill(&l.Idle, 5*time.Minute)
 	fill(&l.PoolIdle, time.Minute)
-	fill(&l.Learnt, 4096)
+	fill(&l.Learnt, 1024)
 	fill(&l.Replay, 64<<10)
 	fill(&l.Conns, 10000)
 	fill(&l.Requests, 10000)

@@ -15,34 +15,46 @@ const (
 	lessonServerFirst        // the server speaks first: do not wait for the client
 )
 
-// learnt remembers lessons, at most limit of them; one more takes the place of another.
+// learnt remembers lessons, of each pod by itself, so that no pod can unteach another: at most limit of a pod; one more
+// takes the place of another.
 type learnt struct {
 	limit int
 	mu    sync.RWMutex // protects seen
-	seen  map[netip.AddrPort]lesson
+	seen  map[string]map[netip.AddrPort]lesson
 }
 
-func (l *learnt) get(a netip.AddrPort) lesson {
+func (l *learnt) get(uid string, a netip.AddrPort) lesson {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.seen[a]
+	return l.seen[uid][a]
 }
 
-// put remembers a lesson. A server that has once spoken first is never waited for again, whatever a client may say.
-func (l *learnt) put(a netip.AddrPort, x lesson) {
-	if was := l.get(a); was == x || was == lessonServerFirst {
+func (l *learnt) put(uid string, a netip.AddrPort, x lesson) {
+	if l.get(uid, a) == x {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.seen == nil {
-		l.seen = map[netip.AddrPort]lesson{}
+		l.seen = map[string]map[netip.AddrPort]lesson{}
 	}
-	if _, ok := l.seen[a]; !ok && len(l.seen) >= l.limit {
-		for victim := range l.seen {
-			delete(l.seen, victim)
+	of := l.seen[uid]
+	if of == nil {
+		of = map[netip.AddrPort]lesson{}
+		l.seen[uid] = of
+	}
+	if _, ok := of[a]; !ok && len(of) >= l.limit {
+		for victim := range of {
+			delete(of, victim)
 			break
 		}
 	}
-	l.seen[a] = x
+	of[a] = x
+}
+
+// forget drops the lessons of a pod that has left.
+func (l *learnt) forget(uid string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.seen, uid)
 }

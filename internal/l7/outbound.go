@@ -69,7 +69,7 @@ func (f *flow) declaredHTTP(r *errand) {
 
 // undeclared waits for the first bytes as long as is fit, and dials meanwhile.
 func (f *flow) undeclared(r *errand) {
-	switch f.e.learnt.get(f.local) {
+	switch f.e.learnt.get(f.spec.UID, f.local) {
 	case lessonHTTP:
 		// Clients that connect before they have a request cost the server nothing, for a while. Not for ever: what was
 		// learnt may be what another client has made us believe.
@@ -128,11 +128,11 @@ func (f *flow) settled(r *errand, kind Kind, d *dialling) {
 func (f *flow) learn(kind Kind, serverFirst bool) {
 	switch {
 	case kind.http():
-		f.e.learnt.put(f.local, lessonHTTP)
+		f.e.learnt.put(f.spec.UID, f.local, lessonHTTP)
 	case serverFirst:
-		f.e.learnt.put(f.local, lessonServerFirst)
+		f.e.learnt.put(f.spec.UID, f.local, lessonServerFirst)
 	case len(f.first) > 0:
-		f.e.learnt.put(f.local, lessonClientFirst)
+		f.e.learnt.put(f.spec.UID, f.local, lessonClientFirst)
 	}
 }
 

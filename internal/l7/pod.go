@@ -173,6 +173,7 @@ func (p *pod) retire() {
 	case <-p.e.quit:
 	}
 	p.cancel(errDrained)
+	p.e.learnt.forget(p.spec.Load().UID)
 	for _, w := range p.e.loops {
 		w.forget(p)
 	}

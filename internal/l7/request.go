@@ -266,6 +266,7 @@ func (r *request) ResponseHead(_ *exchange.Exchange, h *exchange.Head) {
 	}
 	r.rec.Status = h.Status
 	r.rec.Duration = r.s.w.l.Now().Sub(r.began)
+	r.upTap.answered()
 	r.grpcStatus(h.Fields)
 }
 

@@ -16,6 +16,9 @@ type upTap struct {
 // whole tells whether everything that was passed on is still here.
 func (t *upTap) whole() bool { return !t.lost }
 
+// answered is called when a response has begun: the request will not be sent again.
+func (t *upTap) answered() { t.lost, t.kept = true, nil }
+
 // ended tells whether the head is all that there is to send now, and ever.
 func (t *upTap) ended() bool { return t.end && t.bytes == 0 && len(t.trailers) == 0 }
 
