@@ -91,7 +91,9 @@ func TestServerSpeaksFirst(t *testing.T) {
 	if took := greet(); took < 15*time.Millisecond || took > time.Second {
 		t.Errorf("first greeting after %v, want about the detection bound", took)
 	}
-	eventually(t, "a lesson", func() bool { return l.a.learnt.get(l.client.pod.UID, mustAddrPort("10.96.0.1:7000")) == lessonServerFirst })
+	eventually(t, "a lesson", func() bool {
+		return l.a.learnt.get(l.client.pod.UID, mustAddrPort("10.96.0.1:7000")) == lessonServerFirst
+	})
 	greet()
 }
 

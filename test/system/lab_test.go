@@ -43,7 +43,7 @@ func run(m *testing.M) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	bin = dir
-	err = testnet.Build(ctx, dir, "./cmd/...", "./examples/vote/cmd/...")
+	err = testnet.Build(ctx, dir, "./cmd/...", "./examples/vote/cmd/...", "./test/demo")
 	if err == nil {
 		err = testnet.BuildReferencePlugins(ctx, filepath.Join(dir, "cni"))
 	}
