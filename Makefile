@@ -48,6 +48,7 @@ system: ## real programs, faults and h2spec, in whole nodes
 
 lint: ## golangci-lint, pinned in test/tools
 	$(TOOL) golangci-lint run ./...
+	cd test/system && $(TOOL) golangci-lint run ./...
 
 fuzz: ## every fuzz target for FUZZTIME, one after the other: 25 minutes with the 1m it is, 3 with FUZZTIME=2s
 	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' cmd internal | sort); do \
