@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"sync/atomic"
 	"time"
 )
 
@@ -53,11 +52,9 @@ func serve(ctx context.Context, args []string) error {
 }
 
 func serveHTTP(addr, name string) error {
-	var hits atomic.Int64
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if ms, err := strconv.Atoi(r.URL.Query().Get("ms")); err == nil {
-			hits.Add(1)
 			if wait(r.Context(), min(time.Duration(ms)*time.Millisecond, maxWait)) != nil {
 				return // nobody waits for the answer
 			}
@@ -72,7 +69,6 @@ func serveHTTP(addr, name string) error {
 		}
 		fmt.Fprintln(w, name)
 	})
-	mux.HandleFunc("/hits", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, hits.Load()) })
 	mux.HandleFunc("/upgrade", upgrade)
 	s := &http.Server{Addr: addr, Handler: mux, Protocols: new(http.Protocols), ReadHeaderTimeout: time.Minute}
 	s.Protocols.SetHTTP1(true)
