@@ -46,8 +46,9 @@ kernels: ## the kernel tests in virtual machines with the kernels of Debian: KER
 system: ## real programs, faults and h2spec, in whole nodes
 	cd test/system && $(GO) vet ./... && $(GO) test -timeout 15m ./...
 
-lint: ## golangci-lint, pinned in test/tools
+lint: ## golangci-lint, pinned in test/tools, here and in test/system
 	$(TOOL) golangci-lint run ./...
+	cd test/system && $(TOOL) golangci-lint run ./...
 
 fuzz: ## every fuzz target for FUZZTIME, one after the other: 25 minutes with the 1m it is, 3 with FUZZTIME=2s
 	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' cmd internal | sort); do \

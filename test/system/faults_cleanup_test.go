@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"fairlead.io/fairlead/internal/testnet"
@@ -20,14 +19,14 @@ func policyOf(t testing.TB, p *testnet.Pod) []string {
 	var found []string
 	err := p.Do(func() error {
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-			rules, err := netlink.RuleList(family)
+			rules, err := ruleList(family)
 			if err != nil {
 				return err
 			}
 			for _, r := range rules {
 				found = append(found, fmt.Sprintf("rule %d %v", family, r))
 			}
-			routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+			routes, err := routeList(family)
 			if err != nil {
 				return err
 			}

@@ -20,12 +20,11 @@ const h2specAllowed = 1
 // TestH2spec runs h2spec against the proxy's plaintext HTTP/2 side, in both directions.
 func TestH2spec(t *testing.T) {
 	m := newMesh(t, testnet.MeshConfig{})
-	dir := t.TempDir()
-	build(t, "test/system", filepath.Join(dir, "h2capp"), "./cmd/h2capp")
-	build(t, "test/tools", filepath.Join(dir, "h2spec"), "github.com/summerwind/h2spec/cmd/h2spec")
+	h2spec := filepath.Join(t.TempDir(), "h2spec")
+	buildTool(t, h2spec, "github.com/summerwind/h2spec/cmd/h2spec")
 
 	app := mustAddPod(t, m.Lab.Node(1), testnet.PodSpec{Name: "app"})
-	mustStart(t, app, testnet.Command{Path: filepath.Join(dir, "h2capp"), Log: "h2capp.log"})
+	mustStart(t, app, testnet.Command{Path: binary("h2capp"), Log: "h2capp.log"})
 	for direction, namespace := range map[string]string{"outbound": "app", "inbound": "default"} {
 		client := mustAddPod(t, m.Lab.Node(0), testnet.PodSpec{Name: direction, Namespace: namespace})
 		eventually(t, 10*time.Second, "the app answers", func() error {
@@ -35,7 +34,7 @@ func TestH2spec(t *testing.T) {
 			}
 			return err
 		})
-		out, err := client.Run(t.Context(), testnet.Command{Path: filepath.Join(dir, "h2spec"),
+		out, err := client.Run(t.Context(), testnet.Command{Path: h2spec,
 			Args: []string{"-h", app.Addr(4).String(), "-p", "8080", "-o", "3"}})
 		passed, failed := h2specResult(t, string(out), err)
 		t.Logf("%s: %d passed, %d failed", direction, passed, failed)
@@ -67,11 +66,11 @@ func failures(out string) string {
 	return list
 }
 
-// build builds a program of one of the repository's modules.
-func build(t testing.TB, module, out, pkg string) {
+// buildTool builds a program of the module test/tools.
+func buildTool(t testing.TB, out, pkg string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", out, pkg)
-	cmd.Dir = filepath.Join("..", "..", filepath.FromSlash(module))
+	cmd.Dir = filepath.Join("..", "tools")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if b, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", pkg, err, b)

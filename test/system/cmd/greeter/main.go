@@ -7,8 +7,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -34,14 +34,21 @@ func main() {
 	listen := flag.String("listen", ":9000", "address")
 	name := flag.String("name", "", "what the header \"server\" says")
 	flag.Parse()
-	l, err := net.Listen("tcp", *listen)
+	if err := run(*listen, *name); err != nil {
+		fmt.Fprintln(os.Stderr, "greeter:", err)
+		os.Exit(1)
+	}
+}
+
+func run(listen, name string) error {
+	l, err := net.Listen("tcp", listen)
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
-	s := &server{name: *name}
+	s := &server{name: name}
 	g.RegisterService(s.describe(), s)
-	log.Fatal(g.Serve(l))
+	return g.Serve(l)
 }
 
 func (s *server) describe() *grpc.ServiceDesc {

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"sync/atomic"
 	"time"
 )
 
@@ -42,7 +41,7 @@ func serve(ctx context.Context, args []string) error {
 		go func() { failed <- serveHTTP(web, name) }()
 	}
 	if echo != "" {
-		go func() { failed <- serveEcho(echo) }()
+		go func() { failed <- serveEcho(ctx, echo) }()
 	}
 	select {
 	case <-ctx.Done():
@@ -53,14 +52,16 @@ func serve(ctx context.Context, args []string) error {
 }
 
 func serveHTTP(addr, name string) error {
-	var hits atomic.Int64
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if ms, err := strconv.Atoi(r.URL.Query().Get("ms")); err == nil {
-			hits.Add(1)
-			time.Sleep(min(time.Duration(ms)*time.Millisecond, maxWait))
+			if wait(r.Context(), min(time.Duration(ms)*time.Millisecond, maxWait)) != nil {
+				return // nobody waits for the answer
+			}
 		}
-		io.Copy(io.Discard, r.Body)
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			panic(http.ErrAbortHandler)
+		}
 		w.Header().Set("Server-Name", name)
 		if m := r.URL.Query().Get("say"); m != "" {
 			fmt.Fprintln(w, m)
@@ -68,7 +69,6 @@ func serveHTTP(addr, name string) error {
 		}
 		fmt.Fprintln(w, name)
 	})
-	mux.HandleFunc("/hits", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, hits.Load()) })
 	mux.HandleFunc("/upgrade", upgrade)
 	s := &http.Server{Addr: addr, Handler: mux, Protocols: new(http.Protocols), ReadHeaderTimeout: time.Minute}
 	s.Protocols.SetHTTP1(true)
@@ -103,7 +103,17 @@ func copyBack(w io.Writer, r *bufio.Reader) {
 	}
 }
 
-func serveEcho(addr string) error {
+// wait lets d pass, or less when ctx ends before.
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+func serveEcho(ctx context.Context, addr string) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
@@ -114,7 +124,9 @@ func serveEcho(addr string) error {
 			return err
 		}
 		if err != nil {
-			time.Sleep(time.Millisecond) // out of descriptors: others will end
+			if err := wait(ctx, time.Millisecond); err != nil { // out of descriptors: others will end
+				return err
+			}
 			continue
 		}
 		go func() {

@@ -8,12 +8,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -33,13 +36,14 @@ func main() {
 	mux.HandleFunc("/bytes", bytes)
 	mux.HandleFunc("/status", status)
 	mux.HandleFunc("/show", show)
-	mux.HandleFunc("/ws", ws)
+	mux.HandleFunc("/ws", ws(slog.New(slog.NewJSONHandler(os.Stderr, nil))))
 	srv := &http.Server{Addr: *listen, Protocols: &protocols, ReadHeaderTimeout: 10 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X-Server", *name)
 			mux.ServeHTTP(w, r)
 		})}
-	log.Fatal(srv.ListenAndServe())
+	fmt.Fprintln(os.Stderr, "web:", srv.ListenAndServe())
+	os.Exit(1)
 }
 
 func echo(w http.ResponseWriter, r *http.Request) {
@@ -52,7 +56,9 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Write(body)
+	if _, err := w.Write(body); err != nil {
+		panic(http.ErrAbortHandler)
+	}
 }
 
 func bytes(w http.ResponseWriter, r *http.Request) {
@@ -87,35 +93,38 @@ func status(w http.ResponseWriter, r *http.Request) {
 
 func show(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(map[string]any{"method": r.Method, "proto": r.Proto, "remote": r.RemoteAddr, "host": r.Host,
+	err := json.NewEncoder(w).Encode(map[string]any{"method": r.Method, "proto": r.Proto, "remote": r.RemoteAddr, "host": r.Host,
 		"headers": r.Header, "server": *name})
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
 }
 
-func ws(w http.ResponseWriter, r *http.Request) {
-	c, err := websocket.Accept(w, r, nil)
-	if err != nil {
-		log.Print(err)
-		return
+func ws(log *slog.Logger) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			log.Warn("websocket not accepted", "err", err)
+			return
+		}
+		err = converse(r.Context(), c)
+		log.Info("websocket ended", "err", errors.Join(err, c.CloseNow()))
 	}
-	defer c.CloseNow()
+}
+
+// converse echoes messages until one of the two sides closes.
+func converse(ctx context.Context, c *websocket.Conn) error {
 	c.SetReadLimit(4 << 20)
 	for {
-		kind, b, err := c.Read(r.Context())
-		if closed := (websocket.CloseError{}); errors.As(err, &closed) {
-			log.Printf("closed by the client: %d %s", closed.Code, closed.Reason)
-			return
-		}
+		kind, b, err := c.Read(ctx)
 		if err != nil {
-			log.Print(err)
-			return
+			return err
 		}
 		if string(b) == "close" {
-			c.Close(4321, "as told")
-			return
+			return c.Close(4321, "as told")
 		}
-		if err := c.Write(r.Context(), kind, b); err != nil {
-			log.Print(err)
-			return
+		if err := c.Write(ctx, kind, b); err != nil {
+			return err
 		}
 	}
 }
