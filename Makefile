@@ -38,13 +38,13 @@ unit: ## what needs no root, under -race
 	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) $$($(GO) list ./... | grep -vE '/($(subst $() ,|,$(KERNEL)))(/|$$)')
 
 kernel: ## what needs root and the kernel, under -race, one package at a time
-	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -p 1 $(KERNEL:%=./%/...)
+	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -count=1 -p 1 $(KERNEL:%=./%/...)
 
 kernels: ## the kernel tests in virtual machines with the kernels of Debian: KERNELS="6.1 6.12"
 	test/kernels/run $(KERNELS)
 
 system: ## real programs, faults and h2spec, in whole nodes
-	cd test/system && $(GO) vet ./... && $(GO) test -timeout 15m ./...
+	cd test/system && $(GO) vet ./... && $(GO) test -count=1 -timeout 15m ./...
 
 lint: ## golangci-lint, pinned in test/tools, here and in test/system
 	$(TOOL) golangci-lint run ./...

@@ -8,7 +8,8 @@
 //  3. A pod of an enrolled or unknown namespace never starts outside of the mesh: without the controller's word its ADD
 //     is refused for now. A pod of a namespace that is known as not enrolled always passes.
 //  4. Private keys leave the process to the keys directory only (a tmpfs, 0700) and are wiped when the account's last
-//     pod has left. A signature is made over a TLS 1.3 CertificateVerify only, for accounts with a captured pod here.
+//     pod has left. A signature is made over a TLS 1.3 CertificateVerify only, for accounts with a captured pod here and for
+//     the proxy's own identity.
 //  5. Without a proxy, connections wait for it in the listeners for Config.Away; then new ones are refused until it is back.
 //  6. Without the controller, after a restart too, everything goes on from pins, disk and tmpfs.
 //  7. Files are replaced in one step; a damaged one is reported, set aside and never fatal.

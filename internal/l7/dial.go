@@ -129,7 +129,7 @@ func (p *pod) secure(ctx context.Context, spec *Pod, l *link, alpn string) error
 	began := time.Now()
 	tcp := below(l.s)
 	sec, err := p.handshake(ctx, spec, l.ep, tcp, alpn)
-	p.e.handshook(&HandshakeRecord{Direction: Outbound, Pod: spec, PeerAddr: l.ep.Addr, Duration: time.Since(began),
+	p.e.rec.Handshake(&HandshakeRecord{Direction: Outbound, Pod: spec, PeerAddr: l.ep.Addr, Duration: time.Since(began),
 		Resumed: err == nil && sec.ConnectionState().DidResume, Err: err})
 	if err != nil {
 		tcp.Close()
@@ -155,14 +155,6 @@ func (p *pod) handshake(ctx context.Context, spec *Pod, ep *balance.Endpoint, c 
 		return nil, errALPN
 	}
 	return sec, nil
-}
-
-// handshook records a handshake, and logs a failure the first time that it is seen.
-func (e *Engine) handshook(r *HandshakeRecord) {
-	e.rec.Handshake(r)
-	if r.Err != nil && !errors.Is(r.Err, context.Canceled) && e.warned.first(r.Direction.String()+" handshake: "+r.Err.Error()) {
-		e.log.Warn("handshake", "pod", r.Pod.Name.String(), "direction", r.Direction.String(), "peer", r.PeerAddr, "err", r.Err)
-	}
 }
 
 // open completes a link for an opaque connection: TLS and the preface. If the endpoint fails now, others are tried.

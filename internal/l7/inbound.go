@@ -90,7 +90,7 @@ func (in *arrival) mutual() {
 	f := in.f
 	began := time.Now()
 	sec, err := in.handshake()
-	f.e.handshook(&HandshakeRecord{Direction: Inbound, Pod: f.spec, PeerAddr: f.peer, Duration: time.Since(began),
+	f.e.rec.Handshake(&HandshakeRecord{Direction: Inbound, Pod: f.spec, PeerAddr: f.peer, Duration: time.Since(began),
 		Resumed: err == nil && sec.ConnectionState().DidResume, Err: err})
 	if err != nil {
 		f.rec.Security = SecurityNone
