@@ -42,6 +42,7 @@ func (k *Keeper) assign(a *control.Assignment) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	blind := k.blind
 	k.blind = false
 	if !maps.Equal(k.namespaces, a.Namespaces) {
 		k.namespaces = a.Namespaces
@@ -54,6 +55,11 @@ func (k *Keeper) assign(a *control.Assignment) {
 	}
 	if err := k.apply(); err != nil && !errors.Is(err, errSuperseded) {
 		k.cfg.Log.Error("assignment not wholly in force", "err", err)
+	}
+	for p := range k.proxies {
+		if blind {
+			p.Synced()
+		}
 	}
 	close(k.assigned)
 	k.assigned = make(chan struct{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -123,6 +124,9 @@ func TestHostileGreed(t *testing.T) {
 	}
 	if _, err := c.Sockets(ctx, "uid-other", 4, 1); !errors.Is(err, socket.ErrUnknownPod) {
 		t.Errorf("sockets in an unknown pod: %v", err)
+	}
+	if _, err := c.Hop(ctx, "uid-other", netip.MustParseAddr("10.0.0.9")); !errors.Is(err, socket.ErrUnknownPod) {
+		t.Errorf("hop socket in an unknown pod: %v", err)
 	}
 	v, err := c.Verdicts(ctx)
 	if err != nil || v["redirect_captured"] != 3 || v["keeper_signatures_limited"] == 0 || v["keeper_sockets_limited"] == 0 {

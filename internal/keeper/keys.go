@@ -42,6 +42,7 @@ type keyring struct {
 
 	mu     sync.Mutex // protects the rest
 	wanted map[control.Subject]bool
+	told   bool // want was called: until then an account that is not wanted may have captured pods
 	held   map[control.Subject]*held
 }
 
@@ -111,7 +112,7 @@ func (k *keyring) want(accounts, live map[mesh.Account]bool) {
 		signing = append(signing, nameOf(control.Subject{Account: a}))
 	}
 	k.mu.Lock()
-	k.wanted = wanted
+	k.wanted, k.told = wanted, true
 	k.mu.Unlock()
 	k.signing.set(signing)
 	poke(k.wake)
@@ -186,7 +187,7 @@ func (k *keyring) unwanted() map[control.Subject]*held {
 	defer k.mu.Unlock()
 	out := map[control.Subject]*held{}
 	for subject, h := range k.held {
-		if !k.wanted[subject] {
+		if k.told && !k.wanted[subject] {
 			out[subject] = h
 			delete(k.held, subject)
 		}

@@ -43,7 +43,9 @@ func (p *proxyCalls) Attached(h socket.Handler) {
 		k.cfg.Log.Error("proxy not told everything", "err", err)
 		return
 	}
-	h.Synced()
+	if !k.blind { // else assign says it: as long as nobody knows the pods, the proxy keeps those that it has
+		h.Synced()
+	}
 }
 
 // Detached starts the wait for the next proxy when the last one has gone.

@@ -107,6 +107,47 @@ func TestDamagedFiles(t *testing.T) {
 	}
 }
 
+// Without the file of pods, and without the controller, the keys stay and a proxy that lives keeps its pods: all of them
+// may be captured.
+func TestNothingIsWipedInDoubt(t *testing.T) {
+	f := newFixture(t)
+	k, stop := f.run()
+	f.assigned(k, enrolled("web"))
+	mustAdd(t, k, f.request(cni.Add, "shop", "web"))
+	eventually(t, "all certificates are here", func() bool { return len(k.keys.certificates()) == 2 })
+	stop()
+	if err := os.WriteFile(filepath.Join(f.cfg.StateDir, podsFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	f.away = true
+	f.mu.Unlock()
+	k, _ = f.run()
+	started := func() bool { // the round that starts rotators wipes as well
+		k.keys.mu.Lock()
+		defer k.keys.mu.Unlock()
+		return k.keys.held[proxySubject].stop != nil
+	}
+	eventually(t, "the keyring is at work", started)
+	p := newFakeProxy()
+	(*proxyCalls)(k).Attached(p)
+	if p.saw("synced") {
+		t.Error("the proxy was told that no pod is enrolled")
+	}
+	f.process("4711", "0::/poduid-web/c", filepath.Join(f.cfg.NetNSDir, "web"))
+	f.assigned(k, enrolled("web"))
+	c, ok := p.certificate(shop)
+	if !ok || !p.saw("enrolled shop/web shop/web [10.9.9.9] with 2") || !p.saw("synced") {
+		t.Fatalf("with the controller back the proxy was told %q", p.all())
+	}
+	if _, err := (*proxyCalls)(k).Sign(shop, sha256.Sum256(c.Chain[0]), handshake()); err != nil {
+		t.Errorf("sign with the key of before: %v", err)
+	}
+	if n := f.count("account_shop_web"); n != 1 {
+		t.Errorf("%d certificates issued", n)
+	}
+}
+
 // A path on disk that leads to another namespace by now is not the pod's.
 func TestRestartAfterANamespaceHasGone(t *testing.T) {
 	f := newFixture(t)

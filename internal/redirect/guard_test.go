@@ -3,6 +3,7 @@ package redirect
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -134,6 +135,7 @@ func TestGuardIPv6(t *testing.T) {
 		{"a SYN", plain.bytes(), "guard_dropped"},
 		{"with hop-by-hop options", with(hopByHop).bytes(), "guard_dropped"},
 		{"with destination options", with(destination, destination).bytes(), "guard_dropped"},
+		{"behind an authentication header", with(authentication, destination).bytes(), "guard_dropped"},
 		{"in a whole fragment", with(wholeFragment).bytes(), "guard_dropped"},
 		{"in a first fragment, behind all the others", with(hopByHop, destination, firstFragment, destination).bytes(), "guard_dropped"},
 		{"behind more headers than are read", with(many...).bytes(), "guard_malformed"},
@@ -226,6 +228,17 @@ func TestGuardFrames(t *testing.T) {
 		b[7] = fragment
 		return b
 	}
+	options := make([]byte, 40)
+	for i := range options {
+		options[i] = 1 // no operation
+	}
+	behind := func(n int) []byte { // that many bytes of options
+		b := syn(0)
+		b[0], b[3] = 0x45+byte(n/4), 40+byte(n)
+		return slices.Concat(b[:20], options[:n], b[20:])
+	}
+	linkLocal := syn(0)
+	copy(linkLocal[16:], []byte{169, 254, 169, 254})
 	const q, ad = unix.ETH_P_8021Q, unix.ETH_P_8021AD
 	for _, c := range []struct {
 		name    string
@@ -238,6 +251,9 @@ func TestGuardFrames(t *testing.T) {
 		{"three tags", syn(0), []uint16{ad, q, q}, "guard_malformed"},
 		{"a fragment over the flags of another", syn(1), nil, "guard_malformed"},
 		{"a later fragment", syn(2), nil, ""},
+		{"behind options", behind(4), nil, "guard_dropped"},
+		{"behind as many options as there can be", behind(40), nil, "guard_dropped"},
+		{"to a link-local address", linkLocal, nil, "guard_passed"},
 		{"a header of no version", append([]byte{0x55}, syn(0)[1:]...), nil, "guard_malformed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

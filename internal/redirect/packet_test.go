@@ -21,11 +21,12 @@ type extension struct {
 }
 
 var (
-	hopByHop      = extension{0, []byte{0, 1, 4, 0, 0, 0, 0}}
-	destination   = extension{60, []byte{1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}
-	wholeFragment = extension{44, []byte{0, 0, 0, 0, 0, 0, 7}}
-	firstFragment = extension{44, []byte{0, 0, 1, 0, 0, 0, 8}}
-	laterFragment = extension{44, []byte{0, 0, 8, 0, 0, 0, 9}}
+	hopByHop       = extension{0, []byte{0, 1, 4, 0, 0, 0, 0}}
+	destination    = extension{60, []byte{1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}
+	authentication = extension{51, append([]byte{4}, make([]byte, 22)...)} // its length counts by 4, all others' by 8
+	wholeFragment  = extension{44, []byte{0, 0, 0, 0, 0, 0, 7}}
+	firstFragment  = extension{44, []byte{0, 0, 1, 0, 0, 0, 8}}
+	laterFragment  = extension{44, []byte{0, 0, 8, 0, 0, 0, 9}}
 )
 
 // tunDevice is the far end of a device of a pod.

@@ -192,6 +192,10 @@ func TestHostileSilence(t *testing.T) {
 			h.Enrolled(Pod{UID: "pod"}, []Listener{{Out, 4, fd}})
 		}
 		took <- time.Since(start)
+		var v *Violation
+		if err := h.(*session).reason(); !errors.As(err, &v) || v.Kind != Slow {
+			t.Errorf("180 MB unread: %v, want the end of the connection", err) // not only when sending has timed out
+		}
 	}}
 	s, path := serve(t, k)
 	hostile(t, path, true)
@@ -223,7 +227,7 @@ func TestOneProxyAndItsSuccessor(t *testing.T) {
 
 func TestCredentials(t *testing.T) {
 	for name, cfg := range map[string]ServerConfig{
-		"another uid":              {UID: os.Getuid() + 1},
+		"another uid":              {UID: os.Getuid() + 1, AllowRoot: true}, // so that the uid alone decides
 		"root, though not allowed": {UID: 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -274,7 +278,15 @@ func TestStateDescriptors(t *testing.T) {
 	if _, err := unix.FcntlInt(uintptr(large), unix.F_ADD_SEALS, stateSeals); err != nil {
 		t.Fatal(err)
 	}
-	for name, fd := range map[string]int{"file": int(file.Fd()), "pipe": int(r.Fd()), "unsealed": open, "large": large} {
+	half, err := unix.MemfdCreate("half", unix.MFD_ALLOW_SEALING|unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(half)
+	if _, err := unix.FcntlInt(uintptr(half), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW); err != nil {
+		t.Fatal(err)
+	}
+	for name, fd := range map[string]int{"file": int(file.Fd()), "pipe": int(r.Fd()), "unsealed": open, "writable": half, "large": large} {
 		var v *Violation
 		if _, err := ReadSealed(fd); !errors.As(err, &v) || v.Kind != BadState {
 			t.Errorf("%s: %v, want a violation", name, err)
