@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,6 +62,9 @@ func openTrust(o *options) (*trust, error) {
 	if t.bundle, err = identity.ParseBundle(td, roots); err != nil {
 		return nil, err
 	}
+	if err := t.checkIssuer(cert, key); err != nil {
+		return nil, err
+	}
 	t.tokens.Store(&control.Tokens{})
 	if _, err := t.readTokens(); err != nil {
 		return nil, err
@@ -110,6 +114,34 @@ func (t *trust) readIssuer() (cert, key []byte, err error) {
 		return nil, nil, fmt.Errorf("read issuer's key: %w", err)
 	}
 	return cert, key, nil
+}
+
+// checkIssuer makes sure that what the issuer signs is good by the roots: nobody would believe the rest, not even the
+// controller's own certificate.
+func (t *trust) checkIssuer(cert, key []byte) error {
+	td := t.bundle.TrustDomain()
+	ca, err := identity.ParseCA(td, cert, key)
+	if err != nil {
+		return err
+	}
+	id, err := identity.ControllerID(td)
+	if err != nil {
+		return err
+	}
+	trial, err := ca.Issue(identity.Request{ID: id, TTL: time.Minute})
+	if err != nil {
+		return fmt.Errorf("try issuer: %w", err)
+	}
+	chain := make([]*x509.Certificate, len(trial.Certificate))
+	for i, der := range trial.Certificate {
+		if chain[i], err = x509.ParseCertificate(der); err != nil {
+			return fmt.Errorf("try issuer: %w", err)
+		}
+	}
+	if _, err := t.bundle.Verify(chain); err != nil {
+		return fmt.Errorf("try issuer by the roots: %w", err)
+	}
+	return nil
 }
 
 func (t *trust) readTokens() (changed bool, err error) {
@@ -173,13 +205,17 @@ func (t *trust) reload(log *slog.Logger) (errs []error) {
 			if err = t.bundle.Replace(roots); err == nil {
 				log.Info("roots replaced", "roots", t.bundle.Len())
 				t.rootsChanged()
+				delete(t.last, "issuer") // one that was refused may be good by these
 			}
 		}
 		errs = appendErr(errs, err)
 	}
 	cert, key, err := t.readIssuer()
 	if err == nil && t.changed("issuer", cert, key) {
-		if err = t.ca.Replace(cert, key); err == nil {
+		if err = t.checkIssuer(cert, key); err == nil {
+			err = t.ca.Replace(cert, key)
+		}
+		if err == nil {
 			log.Info("issuer replaced", "notAfter", t.ca.NotAfter())
 			t.issuerChanged()
 		}

@@ -155,9 +155,15 @@ func (w *World) setRow(m *member, captured []netip.Addr, isCaptured, wanted bool
 		UID: m.f.uid, Name: m.f.name, Account: m.f.account, Node: m.f.node, Workload: m.f.workload,
 		Addrs: m.f.addrs, HostNet: m.f.hostNet, InMesh: wanted && isCaptured,
 	}
-	if isCaptured {
+	switch {
+	case m.gone && isCaptured:
+		row.Addrs = w.unclaimed(captured)
+	case m.gone:
+		row.Addrs = w.unclaimed(row.Addrs)
+	case isCaptured:
 		row.Addrs = w.claimCaptured(m, captured)
-	} else {
+	}
+	if m.gone || !isCaptured {
 		delete(w.problems, captureKey(m))
 	}
 	if old != nil && reflect.DeepEqual(old, row) {
@@ -167,9 +173,45 @@ func (w *World) setRow(m *member, captured []netip.Addr, isCaptured, wanted bool
 	w.note(Pod, m.f.uid)
 }
 
+// unclaimed leaves a pod that is gone the addresses that nobody has taken since, be it a pod of the same name.
+func (w *World) unclaimed(addrs []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range addrs {
+		if _, taken := w.claims.owner[a]; !taken && usable(a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// settleClaims looks again at the pods whose addresses depend on what others have: those that are gone and not yet
+// released, and those that were captured with an address of somebody else's.
+func (w *World) settleClaims() {
+	for _, m := range maps.Clone(w.leaving) {
+		if m.gone {
+			w.settle(m)
+		}
+	}
+	var waiting []string
+	for k := range w.problems {
+		if k.Kind == capture {
+			waiting = append(waiting, k.Name)
+		}
+	}
+	slices.Sort(waiting)
+	for _, uid := range waiting {
+		if m := w.members[uid]; m != nil {
+			w.settle(m)
+		}
+	}
+}
+
+// capture is a kind beside those of objects.
+const capture Kind = "Capture"
+
 // captureKey is where problems of a pod's captured addresses stand, apart from those of its object.
 func captureKey(m *member) Key {
-	return Key{Kind: "Capture", Namespace: m.f.name.Namespace, Name: m.f.uid}
+	return Key{Kind: capture, Namespace: m.f.name.Namespace, Name: m.f.uid}
 }
 
 // claimCaptured takes the addresses that a node reports, but for those that are somebody else's.
@@ -196,9 +238,7 @@ func (w *World) claimCaptured(m *member, captured []netip.Addr) []netip.Addr {
 			things = append(things, a)
 		}
 	}
-	if !m.gone {
-		w.claims.set(m.key, things)
-	}
+	w.claims.set(m.key, things)
 	delete(w.problems, captureKey(m))
 	if len(bad) > 0 {
 		w.problems[captureKey(m)] = []Problem{{Object: m.key.String(), Err: errors.Join(bad...)}}
@@ -274,6 +314,7 @@ func (w *World) SetCaptured(node string, seen uint64, captured map[string][]neti
 		}
 		w.settle(m)
 	}
+	w.settleClaims()
 	w.end()
 }
 

@@ -24,7 +24,9 @@ func (w *World) Update(set []Object, gone []Key) {
 	for _, o := range inOrder(slices.Clone(set)) {
 		w.set(o)
 	}
+	w.settleClaims() // before others that were refused: what is captured is there
 	w.retry()
+	w.settleClaims()
 	w.end()
 }
 

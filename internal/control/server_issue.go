@@ -18,12 +18,12 @@ func (s *Server) Issue(ctx context.Context, req *controlpb.IssueRequest) (*contr
 	node, err := s.issuee(ctx)
 	if err != nil {
 		s.metrics.issued.WithLabelValues("unauthenticated").Inc()
-		s.cfg.Log.Warn("certificate request without proof", "node", req.GetNode(), "err", err)
+		s.cfg.Log.Warn("certificate request without proof", "node", clip(req.GetNode()), "err", err)
 		return nil, err
 	}
 	if req.GetNode() != node {
 		s.metrics.issued.WithLabelValues("wrong_node").Inc()
-		s.cfg.Log.Warn("certificate request for another node", "node", req.GetNode(), "proof", node)
+		s.cfg.Log.Warn("certificate request for another node", "node", clip(req.GetNode()), "proof", node)
 		return nil, status.Errorf(codes.PermissionDenied, "the proof is of node %q", node)
 	}
 	if len(req.GetRequests()) > maxRequests {
@@ -34,7 +34,7 @@ func (s *Server) Issue(ctx context.Context, req *controlpb.IssueRequest) (*contr
 		chain, err := s.sign(node, r)
 		if err != nil {
 			s.metrics.issued.WithLabelValues("refused").Inc()
-			s.cfg.Log.Warn("certificate request refused", "node", node, "account", decodeAccount(r.GetAccount()), "err", err)
+			s.cfg.Log.Warn("certificate request refused", "node", node, "account", clip(decodeAccount(r.GetAccount()).String()), "err", err)
 			res.Issued = append(res.Issued, &controlpb.Issued{Refused: err.Error()})
 			continue
 		}
@@ -43,6 +43,9 @@ func (s *Server) Issue(ctx context.Context, req *controlpb.IssueRequest) (*contr
 	}
 	return res, nil
 }
+
+// clip keeps what a peer calls itself, before it has proved anything, from filling the log.
+func clip(s string) string { return s[:min(len(s), maxName)] }
 
 func (s *Server) trust() *controlpb.Trust {
 	return &controlpb.Trust{TrustDomain: s.cfg.Bundle.TrustDomain().Name(), Roots: s.cfg.Bundle.PEM()}
@@ -62,6 +65,9 @@ func (s *Server) subject(node string, r *controlpb.CertificateRequest) (identity
 	switch sub := r.GetSubject().(type) {
 	case *controlpb.CertificateRequest_Account:
 		account := mesh.Account{Namespace: sub.Account.GetNamespace(), Name: sub.Account.GetName()}
+		if len(account.Namespace) > maxName || len(account.Name) > maxName {
+			return identity.ID{}, fmt.Errorf("account with a name of more than %d bytes", maxName)
+		}
 		if !s.cfg.World.Live(node, account) {
 			return identity.ID{}, fmt.Errorf("no live pod of %s on node %s", account, node)
 		}
