@@ -59,3 +59,21 @@ func oneRow(t *testing.T, w *World, when string) {
 		t.Errorf("%s: the address is in %d rows\n%s", when, n, text(w))
 	}
 }
+
+// A report from before the pod left says nothing of it when it comes back, whatever else is said of the pod meanwhile.
+func TestAReportFromBeforeTheLeaveDoesNotAnnounce(t *testing.T) {
+	w, f := NewWorld(Config{}), newFiles()
+	apply(t, w, f, "1.yaml", nsShop, podDoc("p", "10.0.0.1", ""))
+	w.SetCaptured("a", w.Version(), map[string][]netip.Addr{"u-p": addrs("10.0.0.1")})
+	apply(t, w, f, "1.yaml", nsPlain, podDoc("p", "10.0.0.1", ""))
+	w.Release("u-p")
+	apply(t, w, f, "1.yaml", nsShop, podDoc("p", "10.0.0.1", ""))
+	apply(t, w, f, "1.yaml", nsShop, podDoc("p", "10.0.0.1", ", terminationGracePeriodSeconds: 7"))
+	if !enrolledUID(w, "a", "u-p") || pod(t, w, "u-p").InMesh {
+		t.Fatalf("announced by an old report\n%s", text(w))
+	}
+	w.SetCaptured("a", w.Version(), map[string][]netip.Addr{"u-p": addrs("10.0.0.1")})
+	if !pod(t, w, "u-p").InMesh {
+		t.Error("not announced by a new report")
+	}
+}
