@@ -123,7 +123,7 @@ func TestDocumentedMetricsAreTheCodes(t *testing.T) {
 
 // prefixed are the helpers that put the controller's prefix before the names that they are given.
 var prefixed = map[string]*regexp.Regexp{
-	"cmd/controller/admin.go":     regexp.MustCompile(`\bdesc\("([a-z_]+)"`),
+	"cmd/controller/metrics.go":   regexp.MustCompile(`\bdesc\("([a-z_]+)"`),
 	"internal/control/metrics.go": regexp.MustCompile(`\bcounter\("([a-z_]+)"`),
 }
 

@@ -273,7 +273,7 @@ func TestIssuerRootsAndTokensChangeUnderWay(t *testing.T) {
 	both := s.bundle()
 	// Half a change is not taken: key and certificate do not belong together.
 	write(t, file("tls.key"), string(key))
-	eventually(t, "half a change is reported", func() bool { return strings.Contains(s.log.String(), "trust files not taken") })
+	eventually(t, "half a change is reported", func() bool { return strings.Contains(s.log.String(), "trust not taken") })
 	if _, _, err := s.bootstrap(both, "secret-of-a"); err != nil {
 		t.Fatal(err)
 	}

@@ -101,7 +101,7 @@ func (w *World) dropPod(k Key) {
 
 // settle brings a member's state, its row and what its keeper is told in line with the pod and the reports.
 func (w *World) settle(m *member) {
-	wanted := m.f.enrolled && !m.gone
+	wanted := m.f.enrolled && !m.gone && !w.closed
 	addrs, captured := w.capturedOf(m)
 	switch {
 	case wanted:

@@ -40,6 +40,7 @@ type World struct {
 
 	namespaces   map[string]bool
 	namespacesAt uint64
+	closed       bool // nobody is enrolled, whatever labels say
 
 	members     map[string]*member // by UID
 	byNode      map[string]map[string]*member
@@ -184,7 +185,7 @@ func (w *World) Namespaces() (map[string]bool, uint64) {
 	defer w.mu.RUnlock()
 	out := make(map[string]bool, len(w.namespaces))
 	for k, v := range w.namespaces {
-		out[k] = v
+		out[k] = v && !w.closed
 	}
 	return out, w.namespacesAt
 }
