@@ -146,8 +146,11 @@ func Open(cfg Config) (*Keeper, error) {
 		return nil, err
 	}
 	var err error
-	if k.owner, err = claim(cfg.StateDir); err != nil {
+	if k.owner, err = join(cfg.StateDir); err != nil {
 		return nil, err
+	}
+	if err := k.owner.claim(); err != nil {
+		return nil, errors.Join(err, k.owner.file.Close())
 	}
 	k.keys = newKeyring(cfg, k.certified, k.trust)
 	k.controller, k.keys.issue = cfg.Connect(k.keys)
@@ -156,6 +159,21 @@ func Open(cfg Config) (*Keeper, error) {
 	k.restoreState()
 	k.restore()
 	return k, nil
+}
+
+// Pending are the things without which the keeper cannot do its work yet.
+func (k *Keeper) Pending() (tasks []string) {
+	select {
+	case <-k.keys.ready:
+	default:
+		tasks = append(tasks, "certificate of the keeper")
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.blind {
+		tasks = append(tasks, "pods of this node, from the controller")
+	}
+	return tasks
 }
 
 // Run keeps until ctx ends. What is in force stays in force.

@@ -58,7 +58,7 @@ func (r *Redirect) Sweep() (left []string, err error) {
 }
 
 func (r *Redirect) sweep() (left []string, err error) {
-	errs := []error{r.followKubelet()}
+	errs := []error{r.followKubelet(), r.followNode()}
 	for _, cookie := range slices.Sorted(maps.Keys(r.leaving)) {
 		l := r.leaving[cookie]
 		done, err := r.drained(cookie, l)

@@ -21,7 +21,7 @@ import (
 type Config struct {
 	BPFFS    string // mount of bpffs; default /sys/fs/bpf
 	Instance string // name of the node instance, one directory below BPFFS/fairlead; default "node"
-	Cgroup   string // mount of cgroup2, whose root gets the connect programs; default: the first one mounted
+	Cgroup   string // what gets the connect programs: a cgroup2, or where one is mounted below; default: the first one mounted
 	Proc     string // a procfs whose sysctls can be written; default /proc
 	NetNSDir string // where the runtime binds namespaces; default /run/netns
 	Probe    ProbeConfig
@@ -37,6 +37,8 @@ type ProbeConfig struct {
 	HostNetNS *NetNS
 	// NodeAddrs are used only without Cgroup.
 	NodeAddrs []netip.Addr
+	// FollowAddrs adds the addresses of HostNetNS to NodeAddrs, as they come and go.
+	FollowAddrs bool
 }
 
 // Pod is one pod that is to be captured. Its NetNS stays the caller's.
@@ -90,13 +92,6 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.Cgroup == "" {
-		root, err := cgroup2Root(c.Proc)
-		if err != nil {
-			return c, err
-		}
-		c.Cgroup = root
-	}
 	return c, nil
 }
 
@@ -113,6 +108,9 @@ func Open(cfg Config) (_ *Redirect, err error) {
 		return nil, err
 	}
 	defer unlock()
+	if cfg.Cgroup, err = findCgroup2(cfg.Proc, cfg.Cgroup); err != nil {
+		return nil, err
+	}
 
 	r := &Redirect{
 		cfg:     cfg,
@@ -132,7 +130,7 @@ func Open(cfg Config) (_ *Redirect, err error) {
 	return r, nil
 }
 
-// Run ends the drains of leaving pods, and follows the kubelet's cgroup when the kubelet restarts, until ctx is done.
+// Run ends the drains of leaving pods, and follows the kubelet's cgroup and the node's addresses, until ctx is done.
 func (r *Redirect) Run(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
