@@ -35,7 +35,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		return err
 	}
 
-	world := compile.NewWorld(compile.Config{SystemNamespaces: o.systemNamespaces()})
+	world := compile.NewWorld(compile.Config{SystemNamespaces: o.systemNamespaces(), DefaultPolicy: o.policy})
 	dir := compile.NewDir(compile.DirConfig{Path: o.dir(), World: world, Log: log})
 	if err := dir.Load(); err != nil { // before anybody is told a half-empty world
 		return err
