@@ -195,10 +195,10 @@ func (b *brain) checkPeer(addr netip.Addr, q identity.Peer) error {
 }
 
 // Authorize holds a connection's certificate against the table as it is now: an address that was not in it at the
-// handshake may be another's. Policies come here.
+// handshake may be another's. Without a certificate the pod's policy decides.
 func (b *brain) Authorize(a *l7.Arrival) error {
 	if a.TLS == nil {
-		return nil
+		return b.authorizePlain(a)
 	}
 	peer, err := identity.PeerOf(*a.TLS)
 	if err != nil {
