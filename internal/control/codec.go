@@ -11,7 +11,7 @@ import (
 
 func encodeDelta(d mesh.Delta) *controlpb.Delta {
 	out := &controlpb.Delta{
-		Reset_: d.Reset, Version: d.Version,
+		Reset_: d.Reset, Version: d.Version, AllEndpoints: d.AllEndpoints,
 		GonePods: d.GonePods, GoneNodes: d.GoneNodes,
 		GoneServices: each(d.GoneServices, encodeName), GoneEndpoints: each(d.GoneEndpoints, encodeName),
 		Pods: each(d.Pods, encodePod), Services: each(d.Services, encodeService), Endpoints: each(d.Endpoints, encodeEndpoints),
@@ -59,7 +59,7 @@ func encodeEndpoints(e *mesh.Endpoints) *controlpb.Endpoints {
 
 func decodeDelta(d *controlpb.Delta) (mesh.Delta, error) {
 	out := mesh.Delta{
-		Reset: d.GetReset_(), Version: d.GetVersion(),
+		Reset: d.GetReset_(), Version: d.GetVersion(), AllEndpoints: d.GetAllEndpoints(),
 		GonePods: d.GetGonePods(), GoneNodes: d.GetGoneNodes(),
 		GoneServices: each(d.GetGoneServices(), decodeName), GoneEndpoints: each(d.GetGoneEndpoints(), decodeName),
 	}

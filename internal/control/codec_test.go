@@ -21,7 +21,7 @@ func full() mesh.Delta {
 	addrs := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}
 	name := mesh.Name{Namespace: "shop", Name: "web"}
 	return mesh.Delta{
-		Reset: true, Version: 7,
+		Reset: true, Version: 7, AllEndpoints: true,
 		Pods: []*mesh.Pod{{
 			UID: "u", Name: name, Account: mesh.Account{Namespace: "shop", Name: "acc"}, Node: "a", Workload: "w",
 			Addrs: addrs, InMesh: true, HostNet: true, Policy: mesh.PolicyAuthenticated,

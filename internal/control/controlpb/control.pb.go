@@ -903,12 +903,15 @@ func (x *Namespace) GetEnrolled() bool {
 }
 
 type DiscoverUp struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // in the first message
-	Subscribe     []*Name                `protobuf:"bytes,2,rep,name=subscribe,proto3" json:"subscribe,omitempty"`
-	Unsubscribe   []*Name                `protobuf:"bytes,3,rep,name=unsubscribe,proto3" json:"unsubscribe,omitempty"`
-	Acked         uint64                 `protobuf:"varint,4,opt,name=acked,proto3" json:"acked,omitempty"`                          // version of the last delta that is in force; 0 says nothing
-	WantState     bool                   `protobuf:"varint,5,opt,name=want_state,json=wantState,proto3" json:"want_state,omitempty"` // asks for a signed state
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Node        string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // in the first message
+	Subscribe   []*Name                `protobuf:"bytes,2,rep,name=subscribe,proto3" json:"subscribe,omitempty"`
+	Unsubscribe []*Name                `protobuf:"bytes,3,rep,name=unsubscribe,proto3" json:"unsubscribe,omitempty"`
+	Acked       uint64                 `protobuf:"varint,4,opt,name=acked,proto3" json:"acked,omitempty"`                          // version of the last delta that is in force; 0 says nothing
+	WantState   bool                   `protobuf:"varint,5,opt,name=want_state,json=wantState,proto3" json:"want_state,omitempty"` // asks for a signed state
+	// Subscribes to the endpoints of all services, or ends that; those of single services stay as they are. The answer is
+	// a whole delta.
+	SubscribeAll  *bool `protobuf:"varint,6,opt,name=subscribe_all,json=subscribeAll,proto3,oneof" json:"subscribe_all,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -974,6 +977,13 @@ func (x *DiscoverUp) GetAcked() uint64 {
 func (x *DiscoverUp) GetWantState() bool {
 	if x != nil {
 		return x.WantState
+	}
+	return false
+}
+
+func (x *DiscoverUp) GetSubscribeAll() bool {
+	if x != nil && x.SubscribeAll != nil {
+		return *x.SubscribeAll
 	}
 	return false
 }
@@ -1044,6 +1054,7 @@ type Delta struct {
 	GoneServices  []*Name                `protobuf:"bytes,8,rep,name=gone_services,json=goneServices,proto3" json:"gone_services,omitempty"`
 	Endpoints     []*Endpoints           `protobuf:"bytes,9,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	GoneEndpoints []*Name                `protobuf:"bytes,10,rep,name=gone_endpoints,json=goneEndpoints,proto3" json:"gone_endpoints,omitempty"`
+	AllEndpoints  bool                   `protobuf:"varint,11,opt,name=all_endpoints,json=allEndpoints,proto3" json:"all_endpoints,omitempty"` // with reset: those of all services are there, and will be kept up
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1146,6 +1157,13 @@ func (x *Delta) GetGoneEndpoints() []*Name {
 		return x.GoneEndpoints
 	}
 	return nil
+}
+
+func (x *Delta) GetAllEndpoints() bool {
+	if x != nil {
+		return x.AllEndpoints
+	}
+	return false
 }
 
 type Pod struct {
@@ -1941,7 +1959,7 @@ const file_control_proto_rawDesc = "" +
 	"\bdrain_ms\x18\a \x01(\x03R\adrainMs\";\n" +
 	"\tNamespace\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
-	"\benrolled\x18\x02 \x01(\bR\benrolled\"\xcb\x01\n" +
+	"\benrolled\x18\x02 \x01(\bR\benrolled\"\x87\x02\n" +
 	"\n" +
 	"DiscoverUp\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x127\n" +
@@ -1949,10 +1967,12 @@ const file_control_proto_rawDesc = "" +
 	"\vunsubscribe\x18\x03 \x03(\v2\x19.fairlead.control.v1.NameR\vunsubscribe\x12\x14\n" +
 	"\x05acked\x18\x04 \x01(\x04R\x05acked\x12\x1d\n" +
 	"\n" +
-	"want_state\x18\x05 \x01(\bR\twantState\"x\n" +
+	"want_state\x18\x05 \x01(\bR\twantState\x12(\n" +
+	"\rsubscribe_all\x18\x06 \x01(\bH\x00R\fsubscribeAll\x88\x01\x01B\x10\n" +
+	"\x0e_subscribe_all\"x\n" +
 	"\fDiscoverDown\x120\n" +
 	"\x05delta\x18\x01 \x01(\v2\x1a.fairlead.control.v1.DeltaR\x05delta\x126\n" +
-	"\x05state\x18\x02 \x01(\v2 .fairlead.control.v1.SignedStateR\x05state\"\xcc\x03\n" +
+	"\x05state\x18\x02 \x01(\v2 .fairlead.control.v1.SignedStateR\x05state\"\xf1\x03\n" +
 	"\x05Delta\x12\x14\n" +
 	"\x05reset\x18\x01 \x01(\bR\x05reset\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12,\n" +
@@ -1965,7 +1985,8 @@ const file_control_proto_rawDesc = "" +
 	"\rgone_services\x18\b \x03(\v2\x19.fairlead.control.v1.NameR\fgoneServices\x12<\n" +
 	"\tendpoints\x18\t \x03(\v2\x1e.fairlead.control.v1.EndpointsR\tendpoints\x12@\n" +
 	"\x0egone_endpoints\x18\n" +
-	" \x03(\v2\x19.fairlead.control.v1.NameR\rgoneEndpoints\"\xcb\x02\n" +
+	" \x03(\v2\x19.fairlead.control.v1.NameR\rgoneEndpoints\x12#\n" +
+	"\rall_endpoints\x18\v \x01(\bR\fallEndpoints\"\xcb\x02\n" +
 	"\x03Pod\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12-\n" +
 	"\x04name\x18\x02 \x01(\v2\x19.fairlead.control.v1.NameR\x04name\x126\n" +
@@ -2135,6 +2156,7 @@ func file_control_proto_init() {
 		(*CertificateRequest_Account)(nil),
 		(*CertificateRequest_Component)(nil),
 	}
+	file_control_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
