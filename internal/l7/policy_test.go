@@ -204,8 +204,10 @@ func TestPolicyChangesOnTheWay(t *testing.T) {
 		app func(*world) net.Listener
 		say string
 	}{
-		"tcp":  {func(w *world) net.Listener { return w.tcpApp(func(c *net.TCPConn) { reads(c, &reached) }) }, "x\n"},
-		"http": {func(w *world) net.Listener { return w.httpApp(func(http.ResponseWriter, *http.Request) { reached.Add(1) }) }, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"},
+		"tcp": {func(w *world) net.Listener { return w.tcpApp(func(c *net.TCPConn) { reads(c, &reached) }) }, "x\n"},
+		"http": {func(w *world) net.Listener {
+			return w.httpApp(func(http.ResponseWriter, *http.Request) { reached.Add(1) })
+		}, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked atomic.Int32

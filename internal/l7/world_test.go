@@ -64,7 +64,7 @@ type world struct {
 	names map[string]netip.AddrPort      // listener to what it stands for
 	dests map[netip.AddrPort]Destination // what outbound addresses stand for
 	auth  func(*Arrival) error
-	known chan struct{} // closed when auth can tell; nil if it always can
+	known chan struct{}           // closed when auth can tell; nil if it always can
 	moved map[netip.AddrPort]bool // destinations that stand for something else by now
 }
 
