@@ -139,6 +139,7 @@ type Destination struct {
 	Port     mesh.Port
 	Cluster  *balance.Cluster
 	Endpoint *balance.Endpoint
+	Mapped   bool // Addr is an endpoint's, and was taken for its Service
 }
 
 // Origin is what is known of a peer's address.
