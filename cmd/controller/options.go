@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fairlead.io/fairlead/internal/kube"
+	"fairlead.io/fairlead/internal/mesh"
 )
 
 // options are the command line.
@@ -24,6 +25,7 @@ type options struct {
 	listen, admin string
 	leafTTL       time.Duration
 	system        string
+	policy        mesh.DefaultPolicy
 	warmUp, leave time.Duration
 	kube          kubeOptions
 	stderr        io.Writer
@@ -67,6 +69,11 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.admin, "admin", ":9903", "address for /readyz, /metrics and /problems")
 	f.DurationVar(&o.leafTTL, "leaf-ttl", 4*time.Hour, "lifetime of the certificates of nodes and accounts")
 	f.StringVar(&o.system, "system-namespaces", "kube-system,fairlead-system", "namespaces that are never enrolled; --namespace is one of them")
+	f.Func("default-policy", "whose connections a pod takes, unless it or its namespace says: allow (everybody's) or authenticated (those of the mesh); default allow",
+		func(s string) (err error) {
+			o.policy, err = mesh.ParseDefaultPolicy(s)
+			return err
+		})
 	f.DurationVar(&o.warmUp, "warm-up", 10*time.Second, "longest wait for the keepers after a start, before proxies are told the world")
 	f.DurationVar(&o.leave, "leave", 10*time.Second, "longest wait for the proxies before a leaving pod is released")
 	o.kube.flags(f)

@@ -36,7 +36,7 @@ func runDir(ctx context.Context, o *options, td identity.TrustDomain, log *slog.
 	if trust.tokens, err = openTokens(o.tokens); err != nil {
 		return err
 	}
-	world := compile.NewWorld(compile.Config{SystemNamespaces: o.systemNamespaces()})
+	world := compile.NewWorld(compile.Config{SystemNamespaces: o.systemNamespaces(), DefaultPolicy: o.policy})
 	dir := compile.NewDir(compile.DirConfig{Path: o.dir(), World: world, Log: log})
 	if err := dir.Load(); err != nil { // before anybody is told a half-empty world
 		return err

@@ -48,23 +48,29 @@ func enrolValue(labels map[string]string) (value string, err error) {
 	}
 }
 
-func (w *World) setNamespace(ns *corev1.Namespace) error {
+func (w *World) setNamespace(ns *corev1.Namespace) (warnings []error, err error) {
 	v, err := enrolValue(ns.Labels)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	on := v == enabled && !w.system[ns.Name]
-	if old, known := w.namespaces[ns.Name]; known && old == on {
-		return nil
+	old, known := w.namespaces[ns.Name]
+	policy, warnings := policyValue(ns.Annotations, w.policies[ns.Name], known)
+	if known && old == on && w.policies[ns.Name] == policy {
+		return warnings, nil
 	}
-	w.namespaces[ns.Name] = on
-	w.namespacesAt, w.dirty = w.next(), true
+	w.policies[ns.Name] = policy
+	if !known || old != on {
+		w.namespaces[ns.Name] = on
+		w.namespacesAt, w.dirty = w.next(), true
+	}
 	w.refreshPods(ns.Name)
-	return nil
+	return warnings, nil
 }
 
 func (w *World) dropNamespace(name string) {
 	delete(w.namespaces, name)
+	delete(w.policies, name)
 	w.namespacesAt, w.dirty = w.next(), true
 	w.refreshPods(name)
 }

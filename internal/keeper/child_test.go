@@ -74,7 +74,8 @@ func runChild(path string) error {
 	}
 }
 
-func (c *child) Synced() {}
+func (c *child) Synced()         {}
+func (c *child) Others([]string) {}
 
 func (c *child) Roots(td string, pem []byte) {
 	domain, err := identity.ParseTrustDomain(td)

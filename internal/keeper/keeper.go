@@ -47,6 +47,7 @@ type Redirect interface {
 	Sockets(uid string, family, n int) ([]int, error)
 	HopSocket(uid string, client netip.Addr) (int, error)
 	Verdicts() (map[string]uint64, error)
+	Others() ([]string, error) // programs that are not ours and see every connect()
 	Run(context.Context) error
 }
 
@@ -80,6 +81,8 @@ type Config struct {
 	Away    time.Duration // how long connections wait for a proxy; default 10 s
 	AddWait time.Duration // how long an ADD waits for the controller to name its pod; default 2 s
 	Log     *slog.Logger
+
+	OthersEvery time.Duration // how often it is looked for programs of others; default 30 s
 }
 
 func (c Config) withDefaults() Config {
@@ -94,6 +97,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.AddWait == 0 {
 		c.AddWait = 2 * time.Second
+	}
+	if c.OthersEvery == 0 {
+		c.OthersEvery = 30 * time.Second
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -125,7 +131,10 @@ type Keeper struct {
 	awaySince  time.Time // no proxy since; zero while there is one
 	suspended  bool
 	unsaved    bool
-	dirty      bool // something is not in force yet: try again
+	others     []string // programs that are not ours and see every connect()
+	dirty      bool     // something is not in force yet: try again
+
+	othersFailed bool // the last look for others has failed
 }
 
 // Open reads what is on disk and puts it in force.
@@ -158,6 +167,7 @@ func Open(cfg Config) (*Keeper, error) {
 	k.proxy = socket.NewServer(socket.ServerConfig{Path: cfg.ProxySocket, UID: cfg.ProxyUID, AllowRoot: cfg.AllowRoot, Keeper: (*proxyCalls)(k), Log: cfg.Log})
 	k.restoreState()
 	k.restore()
+	k.lookForOthers()
 	return k, nil
 }
 
@@ -189,6 +199,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	group.Go(func() error { return k.follow(ctx) })
 	group.Go(func() error { return k.watchProxy(ctx) })
 	group.Go(func() error { return k.watchPods(ctx) })
+	group.Go(func() error { return k.watchOthers(ctx) })
 	group.Go(func() error { return plugin.Run(ctx) })
 	group.Go(func() error { return k.proxy.Run(ctx) })
 	err = group.Wait()

@@ -28,6 +28,7 @@ func (p *proxyCalls) Attached(h socket.Handler) {
 	defer k.mu.Unlock()
 	k.proxies[h] = true
 	k.awaySince = time.Time{}
+	h.Others(k.others) // first: what it wants of the controller depends on it
 	h.Roots(k.cfg.Bundle.TrustDomain().Name(), k.cfg.Bundle.PEM())
 	for _, c := range k.keys.certificates() {
 		h.Certificate(c)

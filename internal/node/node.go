@@ -37,6 +37,7 @@ type Config struct {
 	Controller   string // host:port
 	Admin        string // address of /metrics and /readyz; none when empty
 	Limits       l7.Limits
+	MapBackends  MapBackends // when the address of a Service's endpoint is taken for the Service
 	Log          *slog.Logger
 }
 
@@ -63,6 +64,7 @@ type node struct {
 	link    *link
 	creds   *credentials
 	pods    *pods
+	maps    *backends
 	dialer  *Dialer
 	metrics *metrics
 	reg     *prometheus.Registry
@@ -78,6 +80,8 @@ func newNode(cfg Config) *node {
 	n.metrics = newMetrics(n.reg, n, &rareLog{log: cfg.Log})
 	n.dialer = &Dialer{Keeper: n.link, count: n.metrics}
 	n.pods = newPods(n.creds, &n.dialer.sockets, cfg.Log)
+	n.maps = newBackends(cfg.MapBackends, n.reg, cfg.Log)
+	n.pods.backends = n.maps
 	n.reg.MustRegister(admin.BuildInfo("proxy"), &nodeCollector{n.link, n.creds, n.pods})
 	n.trustReady, n.tableReady = n.ready.Await("certificate of the proxy"), n.ready.Await("address table")
 	return n
@@ -105,10 +109,11 @@ func (n *node) work(ctx context.Context) error {
 		Log:    n.cfg.Log,
 	})
 	n.world.Store(world)
+	world.SubscribeAll(n.maps.on()) // before the stream begins, so that its first word is of all
 	cl := newClusters(n.cfg.Node)
 	engine := l7.New(l7.Config{
 		Log:      n.cfg.Log,
-		Brain:    &brain{world: world, clusters: cl, creds: n.creds, dialer: n.dialer},
+		Brain:    &brain{world: world, clusters: cl, creds: n.creds, dialer: n.dialer, backends: n.maps},
 		Recorder: n.metrics,
 		Limits:   n.cfg.Limits,
 	})
@@ -118,6 +123,7 @@ func (n *node) work(ctx context.Context) error {
 	g.Go(func() error { return world.Run(ctx) })
 	g.Go(func() error { return n.save(ctx, world) })
 	g.Go(func() error { return n.follow(ctx, world, cl, engine) })
+	g.Go(func() error { return n.maps.follow(ctx, world, engine.Reauthorize) })
 	n.pods.start(engine)
 	return g.Wait()
 }

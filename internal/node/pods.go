@@ -29,6 +29,7 @@ type pods struct {
 	certified map[mesh.Account]bool
 	told      map[string]bool // pods that the keeper has named since the connection began; nil once it is synced
 	engine    *l7.Engine      // nil until start
+	backends  *backends       // told what others do at connect()
 }
 
 // drain is how long a pod's connections may last once it has left, where the keeper does not say.

@@ -275,6 +275,11 @@ func (s *session) Left(uid string, drain time.Duration) {
 // Synced ends the events of the beginning.
 func (s *session) Synced() { s.event(event{synced: true}, nil) }
 
+// Others names at most as many programs as are believed.
+func (s *session) Others(programs []string) {
+	s.event(event{others: &others{programs[:min(len(programs), maxPrograms)]}}, nil)
+}
+
 func (s *session) Certificate(c Certificate) { s.event(event{certificate: &c}, nil) }
 
 func (s *session) Roots(trustDomain string, pem []byte) {
