@@ -127,7 +127,7 @@ func (a *Authority) makeIssuer(ctx context.Context) (*corev1.Secret, error) {
 		return nil, fmt.Errorf("make Secret %s: %w", a.source.cfg.IssuerSecret, waitFor(err))
 	}
 	a.cfg.Log.Info("issuer made", "secret", made.Name)
-	return made, nil
+	return made, a.seen(ctx, func() bool { return a.source.issuer() != nil })
 }
 
 // publishRoots has the ConfigMap name what vouches for the issuer. Roots that it names already stay in it as long as
@@ -160,6 +160,18 @@ func (a *Authority) publishRoots(ctx context.Context, issuer *corev1.Secret, roo
 		return fmt.Errorf("publish roots in ConfigMap %s: %w", wanted.Name, waitFor(err))
 	}
 	a.cfg.Log.Info("roots published", "configmap", wanted.Name)
+	return a.seen(ctx, func() bool { c := a.source.roots(); return c != nil && c.Data[rootsKey] == string(text) })
+}
+
+// seen waits until the watch tells what was written: what is believed is what the cluster says.
+func (a *Authority) seen(ctx context.Context, told func() bool) error {
+	for !told() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait to be told what was written: %w", ctx.Err())
+		case <-a.source.trust:
+		}
+	}
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 
 	"fairlead.io/fairlead/internal/compile"
 )
@@ -95,7 +96,7 @@ func (m *mirror) run(ctx context.Context) {
 		Name:    m.String(),
 		Backoff: &wait.Backoff{Duration: 500 * time.Millisecond, Cap: 10 * time.Second, Steps: 8, Factor: 2, Jitter: 0.5},
 	})
-	r.RunWithContext(ctx)
+	r.RunWithContext(klog.NewContext(ctx, klog.Logger{})) // what it has to say, fares says once
 }
 
 func (m *mirror) listed(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {

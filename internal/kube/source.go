@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/kubernetes"
 
 	"fairlead.io/fairlead/internal/compile"
@@ -97,7 +98,8 @@ func (s *Source) Problems() []compile.Problem {
 	return out
 }
 
-// fares remembers how the last request of a resource went, and logs when that turns.
+// fares remembers how the last request of a resource went, and logs when that turns: what fails as a watch is tried
+// as a list at once, so that the texts alternate.
 func (s *Source) fares(m *mirror, verb string, err error) {
 	if ended(err) {
 		err = nil
@@ -109,7 +111,7 @@ func (s *Source) fares(m *mirror, verb string, err error) {
 	m.err = err
 	s.mu.Unlock()
 	switch {
-	case err != nil && (before == nil || before.Error() != err.Error()):
+	case err != nil && (before == nil || apierrors.ReasonForError(before) != apierrors.ReasonForError(err)):
 		s.cfg.Log.Warn("cluster not read", "what", m.String(), "err", err)
 	case err == nil && before != nil:
 		s.cfg.Log.Info("cluster read again", "what", m.String())
