@@ -1,0 +1,97 @@
+// Package debug is what a proxy tells under /debug/, as both ends of the question know it: the proxy that answers, and
+// the command line tool that asks.
+//
+// Promises:
+//  1. It is types only, and every one of them is JSON.
+//  2. A field that is here keeps its name and meaning; one that a reader does not know it passes over.
+//  3. Nothing here is a secret: no key, no token, no byte of anybody's traffic.
+package debug
+
+import "time"
+
+// The paths.
+const (
+	NodePath       = "/debug/node"
+	PodsPath       = "/debug/pods"
+	EdgesPath      = "/debug/edges"
+	RoutesPath     = "/debug/routes"
+	IdentitiesPath = "/debug/identities"
+	EndpointsPath  = "/debug/endpoints"
+	ExplainPath    = "/debug/explain"
+)
+
+// Name of an object in a namespace.
+type Name struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+// Node is the state of a node's proxy.
+type Node struct {
+	Node    string    `json:"node"`
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	Now     time.Time `json:"now"`     // by the node's clock
+	Pending []string  `json:"pending"` // what it waits for before it is ready
+	// Controller tells whether the stream from the controller is up, and Table which version of the world it has told.
+	Controller bool   `json:"controller"`
+	Table      uint64 `json:"table"`
+	Synced     bool   `json:"synced"` // the table is the controller's, or one that the controller has signed
+	Keeper     bool   `json:"keeper"` // the keeper's socket is connected
+}
+
+// Pod is a pod of this node that is captured.
+type Pod struct {
+	UID       string   `json:"uid"`
+	Namespace string   `json:"namespace"`
+	Name      string   `json:"name"`
+	Workload  string   `json:"workload"`
+	Account   string   `json:"account"` // service account, of the same namespace
+	Addresses []string `json:"addresses"`
+	InMesh    bool     `json:"inMesh"` // announced: other nodes speak mutual TLS to it
+	Inbound   Traffic  `json:"inbound"`
+	Outbound  Traffic  `json:"outbound"`
+}
+
+// Buckets are the upper bounds of Traffic.Latency, in seconds; the last one has none.
+var Buckets = [...]float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+
+// Traffic is what passed in one direction since the pod was captured by this proxy.
+type Traffic struct {
+	Requests uint64   `json:"requests"`
+	Failures uint64   `json:"failures"`
+	Seconds  float64  `json:"seconds"` // sum of the durations
+	Latency  []uint64 `json:"latency"` // requests by duration: one number for each of Buckets, and one for what took longer
+	Opened   uint64   `json:"opened"`  // TCP connections
+	Open     int64    `json:"open"`
+	// Received and Sent are bytes that the client sent and was sent, on opaque connections that ended.
+	Received uint64 `json:"received"`
+	Sent     uint64 `json:"sent"`
+}
+
+// Edge is a pod of this node and somebody that it has spoken with.
+type Edge struct {
+	Direction string `json:"direction"` // inbound or outbound, seen from the pod
+	Pod       Name   `json:"pod"`
+	Workload  string `json:"workload"`
+	Account   string `json:"account"`
+	// Peer is the other end; all its fields are empty for an address in no table.
+	Peer Peer `json:"peer"`
+	// TLS is how the hop between the two is protected: mtls, not_in_mesh, self or none.
+	TLS      string    `json:"tls"`
+	Requests uint64    `json:"requests"`
+	Failures uint64    `json:"failures"`
+	Opened   uint64    `json:"opened"` // TCP connections
+	Open     int64     `json:"open"`
+	Last     time.Time `json:"last"` // when a request or connection ended or began last
+}
+
+// Peer is the other end of an edge. With TLS mtls the account was proved by its certificate.
+type Peer struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Workload  string `json:"workload"`
+	Account   string `json:"account"`
+	Node      string `json:"node"`
+	Identity  string `json:"identity"` // SPIFFE ID, with TLS mtls
+}
