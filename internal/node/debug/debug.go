@@ -95,3 +95,74 @@ type Peer struct {
 	Node      string `json:"node"`
 	Identity  string `json:"identity"` // SPIFFE ID, with TLS mtls
 }
+
+// Route is what one path of a service, as its callers' node saw it, has answered.
+type Route struct {
+	Service  string  `json:"service"` // namespace/name
+	Path     string  `json:"path"`
+	Protocol string  `json:"protocol"`
+	Requests uint64  `json:"requests"`
+	Failures uint64  `json:"failures"`
+	Seconds  float64 `json:"seconds"` // sum of the durations
+	// Identity is whom the last request's server proved to be; empty if that was not by mutual TLS.
+	Identity string `json:"identity,omitempty"`
+}
+
+// Identities are the certificates that a proxy may use; their keys are the keeper's.
+type Identities struct {
+	TrustDomain string     `json:"trustDomain"`
+	Roots       string     `json:"roots"` // PEM
+	Identities  []Identity `json:"identities"`
+}
+
+// Identity is the certificate of a service account, or of the proxy itself.
+type Identity struct {
+	Namespace string `json:"namespace,omitempty"` // empty for the proxy's own, as is
+	Account   string `json:"account,omitempty"`
+	Chain     string `json:"chain"` // PEM, the leaf first
+}
+
+// Service is a port of a service as a node knows it.
+type Service struct {
+	Namespace string   `json:"namespace"`
+	Name      string   `json:"name"`
+	Port      string   `json:"port"` // its name; "" if it has none
+	Number    uint16   `json:"number"`
+	Protocol  string   `json:"protocol"` // declared, or unknown: it is detected
+	Addresses []string `json:"addresses"`
+	Family    string   `json:"family,omitempty"` // of its endpoints here, IPv4 or IPv6, as far as it is used
+	// Used is false if no pod of the node has used it yet: its endpoints are asked for when one does.
+	Used      bool       `json:"used"`
+	Endpoints []Endpoint `json:"endpoints"`
+}
+
+// Endpoint is a place where a port is served.
+type Endpoint struct {
+	Address   string  `json:"address"`
+	Namespace string  `json:"namespace,omitempty"`
+	Pod       string  `json:"pod,omitempty"` // "" for an address in no table
+	UID       string  `json:"uid,omitempty"`
+	Node      string  `json:"node,omitempty"`
+	Ready     bool    `json:"ready"`
+	Serving   bool    `json:"serving"`            // it terminates, but still answers
+	InMesh    bool    `json:"inMesh"`             // it is spoken to over mutual TLS, and
+	Identity  string  `json:"identity,omitempty"` // must prove to be this
+	InFlight  int64   `json:"inFlight"`
+	Latency   float64 `json:"latencySeconds"` // weight in the choice, with what is in flight
+}
+
+// Explanation is what the node would do with a connection.
+type Explanation struct {
+	Node  string `json:"node"`
+	Steps []Step `json:"steps"`
+	// Service is what the address stands for, and Endpoint where it leads if it is no service's.
+	Service  *Service  `json:"service,omitempty"`
+	Endpoint *Endpoint `json:"endpoint,omitempty"`
+}
+
+// Step is one decision.
+type Step struct {
+	Name string `json:"name"`
+	OK   bool   `json:"ok"`
+	Text string `json:"text"`
+}
