@@ -92,6 +92,7 @@ type Pod struct {
 	Addrs   []netip.Addr
 	Out, In []net.Listener
 	Drain   time.Duration // how long its connections may last once it has left
+	Tag     any           // the Recorder's own
 }
 
 func (p *Pod) listeners() []net.Listener {

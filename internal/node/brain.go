@@ -20,6 +20,8 @@ type World interface {
 	Snapshot() *mesh.Snapshot
 	// Synced is false until the snapshot is the controller's, or one that the controller has signed.
 	Synced() bool
+	// Connected tells whether the controller is there now.
+	Connected() bool
 	// Subscribe asks for a service's endpoints. Doing it twice does no harm.
 	Subscribe(mesh.Name)
 	// Unsubscribe takes it back.
@@ -54,13 +56,9 @@ func (b *brain) Outbound(ctx context.Context, p *l7.Pod, dst netip.AddrPort) (*l
 	if err != nil {
 		return nil, err
 	}
-	svc, port, ok := s.ServiceByAddr(dst)
-	mapped := svc == nil
-	if mapped {
-		svc, port, ok = b.backends.behind(s, dst)
-	}
-	if svc != nil && !ok {
-		return nil, fmt.Errorf("%v, %s: %w", dst, svc.Name, ErrNoPort)
+	svc, port, mapped, err := b.service(s, dst)
+	if err != nil {
+		return nil, err
 	}
 	if svc == nil {
 		return &l7.Destination{Addr: dst, Endpoint: endpointAt(s, dst)}, nil
@@ -69,6 +67,19 @@ func (b *brain) Outbound(ctx context.Context, p *l7.Pod, dst netip.AddrPort) (*l
 		return nil, err
 	}
 	return &l7.Destination{Addr: dst, Service: svc.Name, Port: port, Cluster: b.clusters.get(s, svc, port, dst.Addr()), Mapped: mapped}, nil
+}
+
+// service is the service and port that an address stands for; nil if it is none's. mapped: the address is a backend's, which
+// somebody else has put in the place of the service's.
+func (b *brain) service(s *mesh.Snapshot, dst netip.AddrPort) (svc *mesh.Service, port mesh.Port, mapped bool, err error) {
+	svc, port, ok := s.ServiceByAddr(dst)
+	if mapped = svc == nil; mapped {
+		svc, port, ok = b.backends.behind(s, dst)
+	}
+	if svc != nil && !ok {
+		return nil, mesh.Port{}, false, fmt.Errorf("%v, %s: %w", dst, svc.Name, ErrNoPort)
+	}
+	return svc, port, mapped, nil
 }
 
 // endpointAt is the endpoint of an address that is dialled as it is.

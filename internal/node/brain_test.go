@@ -62,6 +62,8 @@ func (w *fakeWorld) Synced() bool {
 	return w.synced
 }
 
+func (w *fakeWorld) Connected() bool { return w.Synced() }
+
 func (w *fakeWorld) Subscribe(n mesh.Name) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -30,16 +30,43 @@ func newClusters(node string) *clusters {
 // get returns the cluster of a service port, made from the snapshot on first use. Its endpoints are of the family of dst:
 // an app need not listen on the other.
 func (c *clusters) get(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port, dst netip.Addr) *balance.Cluster {
-	key := clusterKey{svc.Name, port.Name, dst.Unmap().Is4()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	key, b := c.look(s, svc, port, dst)
+	c.m[key] = b
+	return b
+}
+
+// peek is get for one who only looks: what nobody has used is not kept.
+func (c *clusters) peek(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port, dst netip.Addr) *balance.Cluster {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, b := c.look(s, svc, port, dst)
+	return b
+}
+
+// look is called with mu held.
+func (c *clusters) look(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port, dst netip.Addr) (clusterKey, *balance.Cluster) {
+	key := clusterKey{svc.Name, port.Name, dst.Unmap().Is4()}
 	b := c.m[key]
 	if b == nil {
 		b = balance.New(balance.Config{Node: c.node})
 		fill(b, s, svc, key)
-		c.m[key] = b
 	}
-	return b
+	return key, b
+}
+
+// of returns the clusters of a service that this node's pods have used.
+func (c *clusters) of(service mesh.Name) map[clusterKey]*balance.Cluster {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := map[clusterKey]*balance.Cluster{}
+	for key, b := range c.m {
+		if key.service == service {
+			found[key] = b
+		}
+	}
+	return found
 }
 
 // update gives every cluster what the snapshot says. A service that is gone leaves an empty cluster behind it, so

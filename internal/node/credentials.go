@@ -173,15 +173,31 @@ func (c *credentials) sweep(live map[mesh.Account]bool) {
 	}
 }
 
-// expiries tells when each account's certificate ends.
-func (c *credentials) expiries() map[mesh.Account]time.Time {
+// certificates are those that are there, by account.
+func (c *credentials) certificates() map[mesh.Account]*tls.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m := map[mesh.Account]time.Time{}
+	m := map[mesh.Account]*tls.Certificate{}
 	for a, s := range c.accounts {
 		if cert := s.cert.Load(); cert != nil {
-			m[a] = cert.Leaf.NotAfter
+			m[a] = cert
 		}
+	}
+	return m
+}
+
+// roots is the bundle; nil before the keeper has sent it.
+func (c *credentials) roots() *identity.Bundle {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bundle
+}
+
+// expiries tells when each account's certificate ends.
+func (c *credentials) expiries() map[mesh.Account]time.Time {
+	m := map[mesh.Account]time.Time{}
+	for a, cert := range c.certificates() {
+		m[a] = cert.Leaf.NotAfter
 	}
 	return m
 }

@@ -87,6 +87,13 @@ func (l *link) set(c *socket.Client) {
 	l.changed = make(chan struct{})
 }
 
+// connected tells whether the keeper is there.
+func (l *link) connected() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.client != nil
+}
+
 // get waits for a client that is not the one which has ended.
 func (l *link) get(ctx context.Context, ended *socket.Client) (*socket.Client, error) {
 	for {

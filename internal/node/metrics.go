@@ -11,6 +11,7 @@ import (
 	"fairlead.io/fairlead/internal/l7"
 	"fairlead.io/fairlead/internal/l7/exchange"
 	"fairlead.io/fairlead/internal/mesh"
+	"fairlead.io/fairlead/internal/node/debug"
 )
 
 // pairLabels name both ends of what is counted. Their values come from the address table alone; a peer that is
@@ -89,10 +90,11 @@ func (g *openGauge) add(n int64) {
 type openConn struct {
 	connKey
 	gauge *openGauge
+	peer  *peerCounters // nil for a pod that is not counted by itself
 }
 
 // latencyBuckets span what one hop on a node and a slow database have in common.
-var latencyBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+var latencyBuckets = debug.Buckets[:]
 
 func newMetrics(reg prometheus.Registerer, names names, warn *rareLog) *metrics {
 	m := &metrics{names: names, warn: warn}
@@ -196,10 +198,14 @@ func (m *metrics) Request(r *l7.RequestRecord) {
 	if r.GRPC {
 		key.grpc = grpcName(r.GRPCStatus)
 	}
+	bad := failed(r)
+	if c := countersOf(r.Pod); c != nil {
+		c.request(r, bad)
+	}
 	m.requests.get(key).Inc()
 	m.durations.get(connKey{p}).Observe(r.Duration.Seconds())
 	if r.Direction == l7.Outbound && r.Head != nil {
-		m.routes.add(r.Service, r.Head.Path, protocol, failed(r), r.Duration, r.State, time.Now())
+		m.routes.add(r.Service, r.Head.Path, protocol, bad, r.Duration, r.State, time.Now())
 	}
 }
 
@@ -247,7 +253,11 @@ func (m *metrics) conn(r *l7.ConnRecord) connKey {
 func (m *metrics) ConnOpened(r *l7.ConnRecord) {
 	k := m.conn(r)
 	g := m.open.get(k)
-	r.Tag = openConn{k, g}
+	open := openConn{connKey: k, gauge: g}
+	if c := countersOf(r.Pod); c != nil {
+		open.peer = c.opened(r)
+	}
+	r.Tag = open
 	m.opened.get(k).Inc()
 	g.add(1)
 }
@@ -260,6 +270,9 @@ func (m *metrics) ConnClosed(r *l7.ConnRecord) {
 	}
 	k := open.connKey
 	open.gauge.add(-1)
+	if c := countersOf(r.Pod); c != nil {
+		c.closed(r, open.peer)
+	}
 	m.closed.get(closeKey{k.pair, r.Cause.String()}).Inc()
 	m.received.get(k).Add(float64(r.BytesIn))
 	m.sent.get(k).Add(float64(r.BytesOut))

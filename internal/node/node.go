@@ -69,13 +69,14 @@ type node struct {
 	metrics *metrics
 	reg     *prometheus.Registry
 	ready   *admin.Ready
-	world   atomic.Pointer[control.DiscoverClient] // nil until the proxy has its certificate
+	brain   atomic.Pointer[brain] // nil until the proxy has its certificate
+	started time.Time
 
 	trustReady, tableReady func()
 }
 
 func newNode(cfg Config) *node {
-	n := &node{cfg: cfg, link: newLink(cfg.KeeperSocket, cfg.Log), reg: prometheus.NewPedanticRegistry(), ready: &admin.Ready{}}
+	n := &node{cfg: cfg, link: newLink(cfg.KeeperSocket, cfg.Log), reg: prometheus.NewPedanticRegistry(), ready: &admin.Ready{}, started: time.Now()}
 	n.creds = newCredentials(n.link)
 	n.metrics = newMetrics(n.reg, n, &rareLog{log: cfg.Log})
 	n.dialer = &Dialer{Keeper: n.link, count: n.metrics}
@@ -88,9 +89,7 @@ func newNode(cfg Config) *node {
 }
 
 // handler serves the admin requests.
-func (n *node) handler() http.Handler {
-	return admin.Handler(n.ready, n.reg, map[string]http.Handler{"/debug/routes": &n.metrics.routes})
-}
+func (n *node) handler() http.Handler { return admin.Handler(n.ready, n.reg, n.debug()) }
 
 // work waits for the proxy's own certificate, then runs the engine and the stream from the controller.
 func (n *node) work(ctx context.Context) error {
@@ -108,12 +107,13 @@ func (n *node) work(ctx context.Context) error {
 		Bundle: bundle,
 		Log:    n.cfg.Log,
 	})
-	n.world.Store(world)
 	world.SubscribeAll(n.maps.on()) // before the stream begins, so that its first word is of all
 	cl := newClusters(n.cfg.Node)
+	b := &brain{world: world, clusters: cl, creds: n.creds, dialer: n.dialer, backends: n.maps}
+	n.brain.Store(b)
 	engine := l7.New(l7.Config{
 		Log:      n.cfg.Log,
-		Brain:    &brain{world: world, clusters: cl, creds: n.creds, dialer: n.dialer, backends: n.maps},
+		Brain:    b,
 		Recorder: n.metrics,
 		Limits:   n.cfg.Limits,
 	})
@@ -198,6 +198,9 @@ func (n *node) expire(ctx context.Context) error {
 		select {
 		case <-t.C:
 			n.metrics.expire()
+			for _, p := range n.pods.list() {
+				countersOf(p).expire(time.Now())
+			}
 			n.creds.sweep(n.pods.accounts())
 		case <-ctx.Done():
 			return nil
@@ -205,19 +208,24 @@ func (n *node) expire(ctx context.Context) error {
 	}
 }
 
+// table is the snapshot; the empty one before there is any.
+func (n *node) table() *mesh.Snapshot {
+	if b := n.brain.Load(); b != nil {
+		return b.world.Snapshot()
+	}
+	return &nothing
+}
+
+var nothing mesh.Snapshot
+
 // workload is the name that metrics give a local pod.
 func (n *node) workload(uid string) mesh.Name {
-	if w := n.world.Load(); w != nil {
-		if p := w.Snapshot().Pod(uid); p != nil {
-			return mesh.Name{Namespace: p.Name.Namespace, Name: p.Workload}
-		}
+	if p := n.table().Pod(uid); p != nil {
+		return mesh.Name{Namespace: p.Name.Namespace, Name: p.Workload}
 	}
 	name, _ := n.pods.name(uid)
 	return name
 }
 
 // serves tells whether there is a service of that name.
-func (n *node) serves(service mesh.Name) bool {
-	w := n.world.Load()
-	return w != nil && w.Snapshot().Service(service) != nil
-}
+func (n *node) serves(service mesh.Name) bool { return n.table().Service(service) != nil }

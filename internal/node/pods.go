@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -115,8 +116,12 @@ func (p *pods) Enrolled(sp socket.Pod, ls []socket.Listener) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if old := p.m[sp.UID]; old != nil && p.engine == nil {
-		closeListeners(old)
+	pod.Tag = &podCounters{}
+	if old := p.m[sp.UID]; old != nil {
+		pod.Tag = old.Tag
+		if p.engine == nil {
+			closeListeners(old)
+		}
 	}
 	p.m[sp.UID] = pod
 	p.sockets.keep(sp.UID)
@@ -143,6 +148,20 @@ func (p *pods) Left(uid string, drain time.Duration) {
 	p.set()
 	p.sockets.drop(uid)
 	p.log.Info("pod left", "pod", pod.Name.String(), "uid", uid, "drain", drain)
+}
+
+// list gives the pods that are here.
+func (p *pods) list() []*l7.Pod {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Values(p.m))
+}
+
+// pod gives one of them; nil if it is not here.
+func (p *pods) pod(uid string) *l7.Pod {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.m[uid]
 }
 
 // accounts are those of the pods that are here.

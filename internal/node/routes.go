@@ -3,7 +3,6 @@ package node
 import (
 	"cmp"
 	"crypto/tls"
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"fairlead.io/fairlead/internal/identity"
 	"fairlead.io/fairlead/internal/mesh"
+	"fairlead.io/fairlead/internal/node/debug"
 )
 
 // routesMax bounds the table of routes. Paths are chosen by clients, so they are no label of a metric: they are
@@ -20,18 +20,6 @@ const routesMax = 512
 
 // routePathMax is the longest path that is kept.
 const routePathMax = 128
-
-// Route is what one path of a service, as its callers' node saw it, has answered.
-type Route struct {
-	Service  string  `json:"service"`
-	Path     string  `json:"path"`
-	Protocol string  `json:"protocol"`
-	Requests uint64  `json:"requests"`
-	Failures uint64  `json:"failures"`
-	Seconds  float64 `json:"seconds"` // sum of the durations
-	// Identity is whom the last request's server proved to be; empty if that was not by mutual TLS.
-	Identity string `json:"identity,omitempty"`
-}
 
 type routeKey struct {
 	service  mesh.Name
@@ -96,14 +84,15 @@ func (r *routes) evict() {
 	delete(r.m, oldest)
 }
 
-func (r *routes) list() []Route {
+func (r *routes) list() []debug.Route {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	list := []Route{}
+	list := []debug.Route{}
 	for k, e := range r.m {
-		list = append(list, Route{k.service.String(), k.path, k.protocol, e.requests, e.failures, e.seconds, identityOf(e.state)})
+		list = append(list, debug.Route{Service: k.service.String(), Path: k.path, Protocol: k.protocol,
+			Requests: e.requests, Failures: e.failures, Seconds: e.seconds, Identity: identityOf(e.state)})
 	}
-	slices.SortFunc(list, func(a, b Route) int {
+	slices.SortFunc(list, func(a, b debug.Route) int {
 		return cmp.Or(cmp.Compare(b.Requests, a.Requests), cmp.Compare(a.Path, b.Path))
 	})
 	return list
@@ -122,7 +111,4 @@ func identityOf(state *tls.ConnectionState) string {
 }
 
 // ServeHTTP lists the routes as JSON, the most used first.
-func (r *routes) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(r.list()) // whoever asked has gone
-}
+func (r *routes) ServeHTTP(w http.ResponseWriter, _ *http.Request) { writeJSON(w, r.list()) }

@@ -56,6 +56,11 @@ func (e *Endpoint) Drop() { e.load.inFlight.Add(-1) }
 // InFlight is how many requests have begun and not ended.
 func (e *Endpoint) InFlight() int64 { return e.load.inFlight.Load() }
 
+// Latency is the average of what was measured, as it has faded until now.
+func (e *Endpoint) Latency() time.Duration {
+	return time.Duration(e.load.latency(e.load.now()) * float64(time.Second))
+}
+
 // load is what is measured. It is shared by all Endpoint values of one address.
 type load struct {
 	now      func() time.Time

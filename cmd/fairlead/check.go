@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec" //nolint:depguard // the user's own kubectl is asked for its version, which nobody else knows
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fairlead.io/fairlead/internal/admin"
+	"fairlead.io/fairlead/internal/check"
+	"fairlead.io/fairlead/internal/fleet"
+	"fairlead.io/fairlead/internal/kube/remote"
+)
+
+type checkOptions struct {
+	mesh bool
+	wait time.Duration
+}
+
+func (t *tool) checkCommand() *cobra.Command {
+	o := &checkOptions{}
+	cmd := &cobra.Command{
+		Use:     "check",
+		GroupID: "mesh",
+		Short:   "is the cluster fit for the mesh, and does the mesh work?",
+		Long: `Checks the installation: the controller, the certificates, and every node. What is wrong is named, with a hint that mends it.
+
+The exit status is 1 if a check fails; warnings leave it at 0.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return t.check(cmd.Context(), o) },
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.mesh, "proxy", false, "check the namespaces and pods that are to be in the mesh too; -n for one namespace")
+	f.DurationVar(&o.wait, "wait", 0, "check again until nothing fails, for so long")
+	return cmd
+}
+
+// checkPause is the time between two runs with --wait.
+const checkPause = 2 * time.Second
+
+func (t *tool) check(ctx context.Context, o *checkOptions) error {
+	if err := t.checkFormat("table", "json", "short"); err != nil {
+		return err
+	}
+	c, err := t.connect()
+	if err != nil {
+		return err
+	}
+	options := check.Options{Version: admin.Version, Now: t.now, Kubectl: kubectlVersion}
+	if t.remote.Namespace != "" {
+		options.Namespace = t.remote.Namespace
+	}
+	until := t.now().Add(o.wait)
+	var report *check.Report
+	for {
+		report = check.Run(ctx, check.New(t.fleet(c), options), check.Groups(o.mesh))
+		if report.Success || !t.now().Before(until) || pause(ctx, checkPause) != nil {
+			break
+		}
+	}
+	if t.format == "json" {
+		err = printJSON(t.out, report)
+	} else {
+		report.Print(t.out, t.format == "short")
+	}
+	if err == nil && !report.Success {
+		return errSilent
+	}
+	return err
+}
+
+func (t *tool) fleet(c *remote.Client) *fleet.Fleet { return &fleet.Fleet{Client: c, Home: t.home} }
+
+// kubectlVersion asks the user's kubectl; empty if there is none.
+func kubectlVersion(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "kubectl", "version", "--client", "--output=json").Output()
+	if err != nil {
+		return ""
+	}
+	var v struct {
+		ClientVersion struct {
+			GitVersion string `json:"gitVersion"`
+		} `json:"clientVersion"`
+	}
+	if err := json.Unmarshal(out, &v); err != nil {
+		return ""
+	}
+	return fmt.Sprint(v.ClientVersion.GitVersion)
+}
