@@ -103,6 +103,15 @@ func (t Tree) Join() error {
 	return nil
 }
 
+// Renew removes the tree's directories where they are empty, so that it is made anew: to whoever goes by a cgroup's number
+// it is another then.
+func (t Tree) Renew() error {
+	for _, h := range t.Hierarchies {
+		_ = os.Remove(filepath.Join(h.Mount, t.Path)) // somebody may still be in it, or it has never been
+	}
+	return t.Make()
+}
+
 // Kill ends every process in the tree. It does not wait: Remove does.
 func (t Tree) Kill() error {
 	dir := t.Dir()

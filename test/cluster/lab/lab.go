@@ -41,7 +41,8 @@ type Lab struct {
 	Cluster config.Cluster
 	Build   string // the directory of programs and images
 	dir     string
-	out     io.Writer // for what is being done
+	out     io.Writer            // for what is being done
+	started map[string]time.Time // the nodes that this command has started
 }
 
 // saved is the file of a cluster that runs.
@@ -57,12 +58,12 @@ func New(c config.Cluster, programs string, out io.Writer) (*Lab, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	return &Lab{Cluster: c, Build: programs, dir: filepath.Join(runDir(), c.Name), out: out}, nil
+	return &Lab{Cluster: c, Build: programs, dir: filepath.Join(runDir(), c.Name), out: out, started: make(map[string]time.Time)}, nil
 }
 
 // Open finds a cluster that runs, or is left over. Returns ErrNone if there is none.
 func Open(name string, out io.Writer) (*Lab, error) {
-	l := &Lab{Cluster: config.Cluster{Name: name}, dir: filepath.Join(runDir(), name), out: out}
+	l := &Lab{Cluster: config.Cluster{Name: name}, dir: filepath.Join(runDir(), name), out: out, started: make(map[string]time.Time)}
 	b, err := os.ReadFile(l.path("cluster.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cluster %s: %w", name, ErrNone)
@@ -168,18 +169,24 @@ func lock(ctx context.Context) (unlock func(), err error) {
 
 // wait asks again and again until done has no error, for at most the timeout.
 func wait(ctx context.Context, what, log string, timeout time.Duration, done func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		err := done(ctx)
+	for last := errors.New("nothing was heard"); ; {
+		err := done(limited)
 		if err == nil {
 			return nil
 		}
+		if limited.Err() == nil { // else it is but the end of the wait
+			last = err
+		}
 		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w (for %s; log: %s)", what, err, timeout, log)
+		case <-limited.Done():
+			if ctx.Err() != nil {
+				return fmt.Errorf("wait for %s: %w", what, context.Cause(ctx))
+			}
+			return fmt.Errorf("wait for %s, %s long: %w (log: %s)", what, timeout, last, log)
 		case <-tick.C:
 		}
 	}

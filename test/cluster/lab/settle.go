@@ -35,7 +35,7 @@ func (l *Lab) settle(ctx context.Context) error {
 	}
 	for _, n := range l.Cluster.All() {
 		if err := wait(ctx, "node "+n.Name+" to be ready", l.log(n, "kubelet"), readyTimeout, func(ctx context.Context) error {
-			return api.nodeReady(ctx, n.Name)
+			return api.nodeReady(ctx, n.Name, l.started[n.Name])
 		}); err != nil {
 			return err
 		}
@@ -144,23 +144,31 @@ func (l *Lab) log(n config.Node, service string) string {
 	return spec.LogFile(service)
 }
 
-// nodeReady is an error until the node is.
-func (a *api) nodeReady(ctx context.Context, name string) error {
+// nodeReady is an error until the node has said that it is, at the time or later: what it said before it was ended holds on
+// for a while.
+func (a *api) nodeReady(ctx context.Context, name string, since time.Time) error {
 	var n struct {
 		Status struct {
-			Conditions []struct{ Type, Status, Message string }
+			Conditions []struct {
+				Type, Status, Message string
+				LastHeartbeatTime     time.Time
+			}
 		}
 	}
 	if err := a.get(ctx, "/api/v1/nodes/"+name, &n); err != nil {
 		return err
 	}
 	for _, c := range n.Status.Conditions {
-		if c.Type == "Ready" && c.Status == "True" {
-			return nil
+		if c.Type != "Ready" {
+			continue
 		}
-		if c.Type == "Ready" {
+		if c.LastHeartbeatTime.Before(since.Truncate(time.Second)) {
+			break
+		}
+		if c.Status != "True" {
 			return errors.New(c.Message)
 		}
+		return nil
 	}
 	return errors.New("its kubelet has not reported")
 }

@@ -31,6 +31,14 @@ func (l *Lab) Up(ctx context.Context) error {
 	if err := l.merge(); err != nil {
 		return err
 	}
+	if err := l.bring(ctx); err != nil {
+		return fmt.Errorf("%w (down takes away what was started)", err)
+	}
+	return nil
+}
+
+// bring brings everything up, in the order in which one thing needs another.
+func (l *Lab) bring(ctx context.Context) error {
 	if err := l.writeFiles(); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
@@ -107,6 +115,7 @@ func (l *Lab) startNode(ctx context.Context, n config.Node) error {
 	if err := l.installCNI(n, spec.Disk); err != nil {
 		return fmt.Errorf("install the network of %s: %w", n.Name, err)
 	}
+	l.started[n.Name] = time.Now()
 	_, err = node.Start(ctx, spec, func(id proc.ID) error { return l.records().Put(n.Name, id) })
 	return err
 }

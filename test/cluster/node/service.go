@@ -41,7 +41,7 @@ func serviceMain(args []string) error {
 	if err := json.Unmarshal([]byte(args[1]), &own); err != nil {
 		return err
 	}
-	if err := own.Join(); err != nil {
+	if err := errors.Join(own.Renew(), own.Join()); err != nil { // as systemd does when it restarts a unit
 		return err
 	}
 	path, err := exec.LookPath(args[2])

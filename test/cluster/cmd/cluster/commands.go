@@ -131,7 +131,7 @@ func runUp(e env) error {
 	}
 	began := time.Now()
 	if err := l.Up(e.ctx); err != nil {
-		return fmt.Errorf("up: %w (cluster down takes away what was started)", err)
+		return fmt.Errorf("up: %w", err)
 	}
 	fmt.Fprintf(e.log, "%d nodes are ready after %.1f s\n", l.Cluster.Nodes, time.Since(began).Seconds())
 	_, err = fmt.Fprintln(e.out, l.Kubeconfig())
