@@ -8,11 +8,12 @@ LDFLAGS   := -s -w -X fairlead.io/fairlead/internal/admin.Version=$(shell git de
 # Packages whose tests use the kernel: one at a time, as root.
 KERNEL    := internal/redirect internal/keeper internal/node internal/testnet cmd/cni-plugin cmd/nodeproxy
 FUZZTIME  ?= 1m
+NODES     ?= 2
 # The race detector needs a C compiler; without one the tests run without it, and say so.
 RACE       = $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 TOOL      := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod
 
-.PHONY: help build plugins demo test packages unit kernel kernels system lint fuzz generate generate-check clean
+.PHONY: help build plugins demo test packages unit kernel kernels system cluster cluster-build cluster-down lint fuzz generate generate-check clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -46,9 +47,20 @@ kernels: ## the kernel tests in virtual machines with the kernels of Debian: KER
 system: ## real programs, faults and h2spec, in whole nodes
 	cd test/system && $(GO) vet ./... && $(GO) test -count=1 -timeout 15m ./...
 
-lint: ## golangci-lint, pinned in test/tools, here and in test/system
+cluster-build: ## build the launcher of the cluster into bin/; cluster builds the rest
+	@mkdir -p $(BIN)
+	cd test/cluster && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/ ./cmd/cluster
+
+cluster: cluster-build ## a real Kubernetes on this machine, as root: NODES=2; the first build takes 10 minutes or more
+	$(BIN)/cluster up --nodes $(NODES)
+
+cluster-down: cluster-build ## end the cluster; nothing of it is left
+	$(BIN)/cluster down
+
+lint: ## golangci-lint, pinned in test/tools, here, in test/system and in test/cluster
 	$(TOOL) golangci-lint run ./...
 	cd test/system && $(TOOL) golangci-lint run ./...
+	cd test/cluster && $(TOOL) golangci-lint run ./...
 
 fuzz: ## every fuzz target for FUZZTIME, one after the other: 25 minutes with the 1m it is, 3 with FUZZTIME=2s
 	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' cmd internal | sort); do \
