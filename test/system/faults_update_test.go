@@ -1,0 +1,141 @@
+package system
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"fairlead.io/fairlead/internal/testnet"
+)
+
+// TestUpdate updates the node of either side under load, as a DaemonSet with maxSurge does: keeper and proxy of a second pod,
+// then SIGTERM for those of the first. No connection is refused and no request fails; the plugin is answered all the while;
+// what is opaque goes on over the old proxy until its deadline.
+func TestUpdate(t *testing.T) {
+	m := newMesh(t, testnet.MeshConfig{ProxyArgs: []string{"--drain=8s"}, KeeperArgs: []string{"--linger=12s"}})
+	p := newPair(t, m)
+	for i := range 8 { // a takeover of many pods takes its time
+		for _, n := range m.Nodes {
+			mustAddPod(t, n.Node, testnet.PodSpec{Name: fmt.Sprintf("idle-%d-%s", i, n.Name)})
+		}
+	}
+	seen := watch(t, p.client, p.server)
+	for i, side := range []string{"client's", "server's"} {
+		t.Run(side, func(t *testing.T) { updateNode(t, m, i, p) })
+	}
+	plain := mustAddPod(t, m.Nodes[0].Node, testnet.PodSpec{Namespace: "plain", Name: "plain"})
+	ask(t, plain, webAddr(p.server), "-path=/?say="+clearMarker)
+	seen(t)
+}
+
+func updateNode(t *testing.T, m *testnet.Mesh, i int, p pair) {
+	opaque := startLoad(t, p.client, "stream", p.echo, "-workers=2", "-rate=40")
+	loads := []*load{
+		startLoad(t, p.client, "h1", p.web, "-rate=100", "-path=/?say="+secretMarker),
+		startLoad(t, p.client, "h1", p.web, "-rate=40", "-method=POST", "-body=2000", "-path=/?ms=50"),
+		startLoad(t, p.client, "h2", p.web, "-rate=100", "-method=POST", "-body=2000", "-path=/?say="+secretMarker),
+		startLoad(t, p.client, "h1new", p.web, "-rate=100", "-path=/?say="+secretMarker),
+		startLoad(t, p.client, "tcp", p.echo, "-workers=8", "-rate=100"),
+	}
+	adds := startPods(t, m.Nodes[i].Node)
+	pause(t, time.Second)
+	old, err := m.Surge(t.Context(), i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustReady(t, m.Nodes[i])
+	eventually(t, 5*time.Second, "the new keeper is ready", func() error { return m.Nodes[i].Ready(t.Context()) })
+	pause(t, time.Second)
+	began := time.Now()
+	if err := old.Proxy.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Keeper.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 3*time.Second, "the old proxy says that it drains", func() error {
+		_, err := old.Admin(t.Context(), "/readyz")
+		if err == nil || !strings.Contains(err.Error(), "503") || !strings.Contains(err.Error(), "drains") {
+			return fmt.Errorf("/readyz: %v", err)
+		}
+		return nil
+	})
+	pause(t, 4*time.Second) // past the wait for idle HTTP connections
+	if n := metric(t, old, "fairlead_proxy_draining"); n != 1 {
+		t.Errorf("fairlead_proxy_draining is %v", n)
+	}
+	if n := metric(t, old, "fairlead_proxy_drained_connections_total", `end="cut_off"`); n != 0 {
+		t.Errorf("%v connections were cut off before the deadline", n)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	if err := old.Proxy.Wait(ctx); err != nil || time.Since(began) < 7*time.Second {
+		t.Errorf("the old proxy ended after %v: %v", time.Since(began), err)
+	}
+	ended := time.Now()
+	if err := old.Keeper.Wait(ctx); err != nil || time.Since(ended) > 2*time.Second {
+		t.Errorf("the old keeper ended %v after its proxy: %v", time.Since(ended), err)
+	}
+	pause(t, time.Second)
+	adds(t)
+	for _, l := range loads {
+		mustFlawless(t, l, l.stop(t), 200)
+	}
+	if r := opaque.stop(t); r.Reset != 2 || r.Bad() != 2 || r.OK < 200 {
+		t.Errorf("opaque connections: want both to go on until the deadline, and then a reset: %v", r)
+	}
+	drained := logOf(t, m, old.Node, "proxy", `"msg":"drained"`)
+	if !strings.Contains(drained, `"cut_off_by_protocol":{"tcp":2}`) || !strings.Contains(drained, `"http1":`) {
+		t.Errorf("the old proxy's last word: %s", drained)
+	}
+}
+
+// startPods makes pods and deletes them, one after the other, on a node. Each has to start at once: a runtime would try again, but
+// not before the next second.
+func startPods(t *testing.T, n *testnet.Node) (stop func(*testing.T)) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var failed []error
+	made := 0
+	var working sync.WaitGroup
+	working.Go(func() {
+		for ; ctx.Err() == nil; made++ {
+			name := fmt.Sprintf("new-%s-%d", n.Name, made)
+			p, err := n.AddPod(context.WithoutCancel(ctx), testnet.PodSpec{Namespace: "app", Name: name, Lead: 200 * time.Millisecond})
+			if err == nil {
+				err = p.Delete(context.WithoutCancel(ctx))
+			}
+			if err != nil {
+				failed = append(failed, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	})
+	return func(t *testing.T) {
+		cancel()
+		working.Wait()
+		if len(failed) > 0 || made < 20 {
+			t.Errorf("%d pods made, %d failed: %v", made, len(failed), failed)
+		}
+	}
+}
+
+// logOf returns the last line of a program's log that holds a text.
+func logOf(t *testing.T, m *testnet.Mesh, n *testnet.Node, role, text string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(m.Lab.LogDir(), n.Name+"-"+role+".log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := ""
+	for line := range strings.Lines(string(b)) {
+		if strings.Contains(line, text) {
+			last = line
+		}
+	}
+	return last
+}
