@@ -3,6 +3,7 @@ package system
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
 
 	"fairlead.io/fairlead/internal/testnet"
 )
@@ -19,7 +22,10 @@ import (
 // what is opaque goes on over the old proxy until its deadline.
 func TestUpdate(t *testing.T) {
 	m := newMesh(t, testnet.MeshConfig{ProxyArgs: []string{"--drain=8s"}, KeeperArgs: []string{"--linger=12s"}})
-	p := newPair(t, m)
+	p := updatePair{pair: newPair(t, m)}
+	p.greeter = mustAddPod(t, m.Nodes[1].Node, testnet.PodSpec{Name: "greeter"})
+	mustStart(t, p.greeter, testnet.Command{Path: filepath.Join(bin, "greeter"), Args: []string{"--name=greeter"}, Log: "greeter.log"})
+	listening(t, p.greeter, "127.0.0.1:9000")
 	for i := range 8 { // a takeover of many pods takes its time
 		for _, n := range m.Nodes {
 			mustAddPod(t, n.Node, testnet.PodSpec{Name: fmt.Sprintf("idle-%d-%s", i, n.Name)})
@@ -34,7 +40,38 @@ func TestUpdate(t *testing.T) {
 	seen(t)
 }
 
-func updateNode(t *testing.T, m *testnet.Mesh, i int, p pair) {
+// updatePair has a server of gRPC beside the other.
+type updatePair struct {
+	pair
+	greeter *testnet.Pod
+}
+
+// startCalls calls the greeter by gRPC, one call after the other, over one connection as grpc-go keeps it.
+func (p *updatePair) startCalls(t *testing.T) (stop func(*testing.T)) {
+	c := grpcClient(t, p.client, netip.AddrPortFrom(p.greeter.Addr(4), 9000))
+	ctx, cancel := context.WithCancel(t.Context())
+	var working sync.WaitGroup
+	var failed []error
+	made := 0
+	working.Go(func() {
+		for ; ctx.Err() == nil; made++ {
+			one, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			if out, err := call(one, c, "Echo", []byte("hello"), grpc.WaitForReady(false)); err != nil || string(out) != "hello" {
+				failed = append(failed, fmt.Errorf("call %d: %q, %w", made, out, err))
+			}
+			done()
+		}
+	})
+	return func(t *testing.T) {
+		cancel()
+		working.Wait()
+		if made < 200 || len(failed) > 0 {
+			t.Errorf("%d calls of gRPC, %d failed: %v", made, len(failed), failed)
+		}
+	}
+}
+
+func updateNode(t *testing.T, m *testnet.Mesh, i int, p updatePair) {
 	opaque := startLoad(t, p.client, "stream", p.echo, "-workers=2", "-rate=40")
 	loads := []*load{
 		startLoad(t, p.client, "h1", p.web, "-rate=100", "-path=/?say="+secretMarker),
@@ -43,7 +80,7 @@ func updateNode(t *testing.T, m *testnet.Mesh, i int, p pair) {
 		startLoad(t, p.client, "h1new", p.web, "-rate=100", "-path=/?say="+secretMarker),
 		startLoad(t, p.client, "tcp", p.echo, "-workers=8", "-rate=100"),
 	}
-	adds := startPods(t, m.Nodes[i].Node)
+	adds, calls := startPods(t, m.Nodes[i].Node), p.startCalls(t)
 	pause(t, time.Second)
 	old, err := m.Surge(t.Context(), i)
 	if err != nil {
@@ -84,6 +121,7 @@ func updateNode(t *testing.T, m *testnet.Mesh, i int, p pair) {
 	}
 	pause(t, time.Second)
 	adds(t)
+	calls(t)
 	for _, l := range loads {
 		mustFlawless(t, l, l.stop(t), 200)
 	}
@@ -91,7 +129,7 @@ func updateNode(t *testing.T, m *testnet.Mesh, i int, p pair) {
 		t.Errorf("opaque connections: want both to go on until the deadline, and then a reset: %v", r)
 	}
 	drained := logOf(t, m, old.Node, "proxy", `"msg":"drained"`)
-	if !strings.Contains(drained, `"cut_off_by_protocol":{"tcp":2}`) || !strings.Contains(drained, `"http1":`) {
+	if !strings.Contains(drained, `"cut_off_by_protocol":{"tcp":2}`) || !strings.Contains(drained, `"http2":`) {
 		t.Errorf("the old proxy's last word: %s", drained)
 	}
 }
@@ -100,25 +138,31 @@ func updateNode(t *testing.T, m *testnet.Mesh, i int, p pair) {
 // not before the next second.
 func startPods(t *testing.T, n *testnet.Node) (stop func(*testing.T)) {
 	ctx, cancel := context.WithCancel(t.Context())
+	var mu sync.Mutex // protects what follows
 	var failed []error
 	made := 0
 	var working sync.WaitGroup
-	working.Go(func() {
-		for ; ctx.Err() == nil; made++ {
-			name := fmt.Sprintf("new-%s-%d", n.Name, made)
-			p, err := n.AddPod(context.WithoutCancel(ctx), testnet.PodSpec{Namespace: "app", Name: name, Lead: 200 * time.Millisecond})
-			if err == nil {
-				err = p.Delete(context.WithoutCancel(ctx))
+	for w := range 4 {
+		working.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				name := fmt.Sprintf("new-%s-%d-%d", n.Name, w, i)
+				p, err := n.AddPod(context.WithoutCancel(ctx), testnet.PodSpec{Namespace: "app", Name: name, Lead: 200 * time.Millisecond})
+				if err == nil {
+					err = p.Delete(context.WithoutCancel(ctx))
+				}
+				mu.Lock()
+				made++
+				if err != nil {
+					failed = append(failed, fmt.Errorf("%s: %w", name, err))
+				}
+				mu.Unlock()
 			}
-			if err != nil {
-				failed = append(failed, fmt.Errorf("%s: %w", name, err))
-			}
-		}
-	})
+		})
+	}
 	return func(t *testing.T) {
 		cancel()
 		working.Wait()
-		if len(failed) > 0 || made < 20 {
+		if len(failed) > 0 || made < 10 {
 			t.Errorf("%d pods made, %d failed: %v", made, len(failed), failed)
 		}
 	}
