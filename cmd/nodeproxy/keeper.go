@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -44,6 +45,30 @@ func runKeeper(ctx context.Context, args []string) (err error) {
 		f.kernel.Probe.HostNetNS = ns
 	}
 	f.findHost(log)
+	g, ctx := errgroup.WithContext(ctx)
+	var current atomic.Pointer[keeper.Keeper]
+	g.Go(func() error {
+		for {
+			err := f.keep(ctx, cfg, &current)
+			if !errors.Is(err, keeper.ErrAgain) {
+				return err
+			}
+			log.Info("the other keeper has gone: beginning anew")
+		}
+	})
+	g.Go(func() error {
+		return serveReady(ctx, readySocket(filepath.Dir(cfg.ProxySocket)), log, func() []string {
+			if k := current.Load(); k != nil {
+				return k.Pending()
+			}
+			return []string{"the keeper"}
+		})
+	})
+	return g.Wait()
+}
+
+// keep is one life of the keeper. The socket for probes outlives it.
+func (f *keeperFlags) keep(ctx context.Context, cfg keeper.Config, current *atomic.Pointer[keeper.Keeper]) (err error) {
 	r, err := redirect.Open(f.kernel)
 	if err != nil {
 		return fmt.Errorf("open redirect: %w", err)
@@ -54,24 +79,36 @@ func runKeeper(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return fmt.Errorf("open keeper: %w", err)
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return k.Run(ctx) })
-	g.Go(func() error { return serveReady(ctx, readySocket(filepath.Dir(cfg.ProxySocket)), log, k.Pending) })
-	if f.cni.confDir != "" {
-		installer, err := f.cni.config(cfg.CNISocket, cfg.StateDir)
-		if err != nil {
-			return fmt.Errorf("configure the CNI installer: %w", err)
-		}
-		installer.Log = log
-		g.Go(func() error { return install.Run(ctx, installer) })
+	current.Store(k)
+	return k.Run(ctx)
+}
+
+// addInstaller has the keeper that decides keep the CNI plugin in place, and tell whether it is there.
+func (f *keeperFlags) addInstaller(cfg *keeper.Config) error {
+	if f.cni.confDir == "" {
+		return nil
 	}
-	return g.Wait()
+	installer, err := f.cni.config(cfg.CNISocket, cfg.StateDir)
+	if err != nil {
+		return fmt.Errorf("configure the CNI installer: %w", err)
+	}
+	var chained atomic.Uint64
+	installer.Log = cfg.Log
+	installer.Told = func(s install.State, err error) {
+		chained.Store(0)
+		if err == nil && s.Conf != "" {
+			chained.Store(1)
+		}
+	}
+	cfg.Beside = func(ctx context.Context) error { return install.Run(ctx, installer) }
+	cfg.Gauges = func() map[string]uint64 { return map[string]uint64{"cni_chained": chained.Load()} }
+	return nil
 }
 
 // config is everything but the kernel's side.
 func (f *keeperFlags) config(log *slog.Logger) (keeper.Config, error) {
 	cfg := keeper.Config{
-		Node: f.node, StateDir: f.state, KeysDir: f.keys, ProxyUID: f.proxyUID, AllowRoot: f.allowRoot, Away: f.away,
+		Node: f.node, StateDir: f.state, KeysDir: f.keys, ProxyUID: f.proxyUID, AllowRoot: f.allowRoot, Away: f.away, Linger: f.linger,
 		Proc: f.kernel.Proc, NetNSDir: f.kernel.NetNSDir, Log: log,
 		CNISocket:   filepath.Join(f.runDir, "cni.sock"),
 		ProxySocket: filepath.Join(proxyDirOf(f.runDir, f.proxyDir), "proxy.sock"),
@@ -91,6 +128,9 @@ func (f *keeperFlags) config(log *slog.Logger) (keeper.Config, error) {
 		return cfg, fmt.Errorf("read roots: %w", err)
 	}
 	if cfg.Bundle, err = identity.ParseBundle(td, roots); err != nil {
+		return cfg, err
+	}
+	if err := f.addInstaller(&cfg); err != nil {
 		return cfg, err
 	}
 	cfg.Connect, err = keeper.Control(f.controller, cfg)

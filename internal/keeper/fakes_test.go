@@ -149,7 +149,7 @@ func (r *fakeRedirect) Others() ([]string, error) {
 	return r.others, r.othersErr
 }
 
-func (r *fakeRedirect) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (r *fakeRedirect) Sweep() error { return nil }
 
 func (r *fakeRedirect) uids() []string {
 	r.mu.Lock()
@@ -374,6 +374,7 @@ func (p *fakeProxy) Enrolled(pod socket.Pod, ls []socket.Listener) {
 }
 func (p *fakeProxy) Left(uid string, drain time.Duration) { p.add("left %s %v", uid, drain) }
 func (p *fakeProxy) Synced()                              { p.add("synced") }
+func (p *fakeProxy) Superseded()                          { p.add("superseded") }
 func (p *fakeProxy) Roots(td string, pem []byte)          { p.add("roots %s", td) }
 func (p *fakeProxy) Others(programs []string) {
 	p.mu.Lock()

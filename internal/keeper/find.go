@@ -128,6 +128,15 @@ func (k *Keeper) boundAt(ns inode, otherwise string) string {
 	return otherwise
 }
 
+// seenAt is where this process sees a namespace that the runtime told by its own path, such as /var/run/netns/x.
+func (k *Keeper) seenAt(ns inode, told string) string {
+	here := filepath.Join(k.cfg.NetNSDir, filepath.Base(told))
+	if at, ok := inodeAt(here); ok && at == ns {
+		return here
+	}
+	return told
+}
+
 func (k *Keeper) processes() []string {
 	entries, err := os.ReadDir(k.cfg.Proc)
 	if err != nil {

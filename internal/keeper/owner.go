@@ -10,31 +10,34 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// errSuperseded says that another keeper has taken over this node.
-var errSuperseded = errors.New("a later keeper has taken over")
+// errSuperseded says that it is not, or not any more, this keeper that decides.
+var errSuperseded = errors.New("another keeper decides")
 
 const ownerFile = "owner"
 
 // owner decides which keeper of a state directory may change what is in force: the one that claimed it last. During an
-// update the old one lives on for its proxy's sake; without this it would release the pods that only the new one knows.
+// update two live, each with its own proxy; without this the old one would release the pods that only the new one knows.
 //
 // A keeper has a number. The file holds the owner's, under a lock of the whole file (flock) that is held while anything is
-// changed. Apart from that each keeper locks, as long as it lives, the byte of the file whose offset is its number: the
-// kernel takes that lock away from a process that dies, so a number tells whether its keeper lives.
+// changed. Apart from that each keeper locks, as long as it lives, the byte of the file whose offset is its number, and
+// another one as long as its proxy serves: the kernel takes these locks away from a process that dies, so a number tells
+// whether its keeper lives.
 type owner struct {
-	file   *os.File
-	number int64
+	file    *os.File
+	number  int64
+	claimed atomic.Bool
 
 	once sync.Once
-	gone chan struct{} // closed when a later keeper has been noticed
+	gone chan struct{} // closed when it has been noticed that another keeper decides, or that none does
 }
 
-// numbers are below this; a file's offset goes further.
-const numbers = 1 << 60
+// numbers are below this.
+const numbers = 1 << 60 // and from here on the same again, for proxies that serve
 
 // join makes this process one of the keepers of the directory. It owns nothing yet.
 func join(stateDir string) (*owner, error) {
@@ -43,11 +46,26 @@ func join(stateDir string) (*owner, error) {
 		return nil, fmt.Errorf("open owner's file: %w", err)
 	}
 	o := &owner{file: f, number: 1 + rand.Int64N(numbers-1), gone: make(chan struct{})}
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: o.number, Len: 1}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock a number of the owner's file: %w", err), f.Close())
+	if err := o.lock(o.number, unix.F_WRLCK); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return o, nil
+}
+
+// serve tells the others whether this keeper has a proxy that serves.
+func (o *owner) serve(serves bool) error {
+	if serves {
+		return o.lock(numbers+o.number, unix.F_WRLCK)
+	}
+	return o.lock(numbers+o.number, unix.F_UNLCK)
+}
+
+func (o *owner) lock(at int64, kind int16) error {
+	lock := unix.Flock_t{Type: kind, Start: at, Len: 1}
+	if err := unix.FcntlFlock(o.file.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
+		return fmt.Errorf("lock a number of the owner's file: %w", err)
+	}
+	return nil
 }
 
 // claim takes the directory over. It waits for what another keeper is doing at the moment.
@@ -59,11 +77,45 @@ func (o *owner) claim() error {
 	if err != nil {
 		return fmt.Errorf("claim state directory: %w", err)
 	}
+	o.claimed.Store(true)
 	return nil
 }
 
-// act runs f while no other keeper acts. Returns errSuperseded if there is a later one.
+// release gives the directory back if there is another keeper to take it, one with a proxy that serves.
+func (o *owner) release() (released bool, err error) {
+	err = o.act(func() error {
+		ready, err := lives(o.file, numbers, numbers)
+		if err != nil || !ready {
+			return err
+		}
+		released = true
+		_, err = o.file.WriteAt(fmt.Appendf(nil, "%016x", 0), 0)
+		return err
+	})
+	if err != nil && !errors.Is(err, errSuperseded) {
+		return false, fmt.Errorf("release state directory: %w", err)
+	}
+	return released, nil
+}
+
+// others tells whether another keeper lives, be it an owner or not.
+func (o *owner) others() (bool, error) { return lives(o.file, 0, numbers) }
+
+// vacant tells whether no living keeper owns the directory.
+func (o *owner) vacant() (bool, error) {
+	number, err := o.read()
+	if err != nil || number == 0 {
+		return err == nil, err
+	}
+	alive, err := lives(o.file, number, 1)
+	return !alive && number != o.number, err
+}
+
+// act runs f while no other keeper acts. Returns errSuperseded if this one is not the owner.
 func (o *owner) act(f func() error) error {
+	if !o.claimed.Load() {
+		return errSuperseded
+	}
 	return o.locked(func() error {
 		number, err := o.read()
 		if err != nil {
@@ -76,6 +128,9 @@ func (o *owner) act(f func() error) error {
 		return f()
 	})
 }
+
+// check returns errSuperseded if this keeper is not the owner.
+func (o *owner) check() error { return o.act(func() error { return nil }) }
 
 // read returns the owner's number; 0 if the file has none.
 func (o *owner) read() (int64, error) {

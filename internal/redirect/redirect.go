@@ -1,7 +1,6 @@
 package redirect
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,7 +61,6 @@ type Change struct {
 type Redirect struct {
 	cfg  Config
 	dir  string
-	wake chan struct{}           // tells Run that a pod is leaving
 	step func(name string) error // for tests: called before each step of an enrolment or a leave
 
 	mu        sync.Mutex // protects what follows
@@ -115,7 +113,6 @@ func Open(cfg Config) (_ *Redirect, err error) {
 	r := &Redirect{
 		cfg:     cfg,
 		dir:     instanceDir(cfg),
-		wake:    make(chan struct{}, 1),
 		pods:    map[uint64]*pod{},
 		leaving: map[uint64]*leaver{},
 		hopPort: rand.Uint32(), // not where the process before began: its connections may still be there
@@ -128,23 +125,6 @@ func Open(cfg Config) (_ *Redirect, err error) {
 		return nil, errors.Join(err, r.objects.close())
 	}
 	return r, nil
-}
-
-// Run ends the drains of leaving pods, and follows the kubelet's cgroup and the node's addresses, until ctx is done.
-func (r *Redirect) Run(ctx context.Context) error {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-r.wake:
-		case <-tick.C:
-		}
-		if _, err := r.Sweep(); err != nil {
-			r.cfg.Log.Warn("sweep", "err", err)
-		}
-	}
 }
 
 // Close releases what the process holds and leaves everything in force. Listeners that nobody else holds end here.

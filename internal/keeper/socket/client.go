@@ -92,6 +92,8 @@ func deliver(events <-chan event, h Handler) {
 			h.Others(e.others.programs)
 		case e.synced:
 			h.Synced()
+		case e.superseded:
+			h.Superseded()
 		}
 	}
 }

@@ -24,6 +24,7 @@ const (
 	kindVerdicts  kind = 19
 	kindSaveState kind = 20
 	kindLoadState kind = 21
+	kindServing   kind = 22
 
 	kindReply   kind = 32
 	kindRefusal kind = 33
@@ -34,6 +35,7 @@ const (
 	kindRoots       kind = 51
 	kindSynced      kind = 52
 	kindOthers      kind = 56
+	kindSuperseded  kind = 53
 )
 
 const headerLen = 5
@@ -122,7 +124,7 @@ func parseRequest(b []byte) (*request, error) {
 		q.account = r.account()
 		copy(q.leaf[:], r.take(len(q.leaf)))
 		q.content = bytes.Clone(r.bytes(maxContent))
-	case kindVerdicts, kindSaveState, kindLoadState:
+	case kindVerdicts, kindSaveState, kindLoadState, kindServing:
 	default:
 		if r.err == nil {
 			return nil, violate(UnknownType, "message of type %d", q.kind)
@@ -196,6 +198,7 @@ type event struct {
 	roots       *roots
 	others      *others
 	synced      bool
+	superseded  bool
 }
 
 type enrolled struct {
@@ -250,6 +253,9 @@ func (e event) encode() ([]byte, error) {
 	if e.synced {
 		return start(kindSynced, 0).done()
 	}
+	if e.superseded {
+		return start(kindSuperseded, 0).done()
+	}
 	return nil, errors.New("empty event")
 }
 
@@ -290,6 +296,8 @@ func parseEvent(b []byte, fds []int) (event, error) {
 		e.others = readOthers(r)
 	case kindSynced:
 		e.synced = true
+	case kindSuperseded:
+		e.superseded = true
 	default:
 		r.fail(fmt.Errorf("message of type %d", k))
 	}
