@@ -35,6 +35,7 @@ type Access struct {
 // Server is the API server. Its fields are set before it is asked.
 type Server struct {
 	URL     string
+	Close   func()
 	Version string           // v1.37.2
 	Date    func() time.Time // what its clock says; the real time without
 	Denied  func(Access) bool
@@ -52,7 +53,7 @@ func New(t testing.TB) *Server {
 	s := &Server{Version: "v1.37.2", Page: 500, objects: map[string]Object{}, pods: map[string]http.Handler{}}
 	h := httptest.NewServer(s)
 	t.Cleanup(h.Close)
-	s.URL = h.URL
+	s.URL, s.Close = h.URL, h.Close
 	return s
 }
 
