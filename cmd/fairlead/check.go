@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec" //nolint:depguard // the user's own kubectl is asked for its version, which nobody else knows
 	"time"
@@ -16,8 +17,8 @@ import (
 )
 
 type checkOptions struct {
-	mesh bool
-	wait time.Duration
+	before, mesh bool
+	wait         time.Duration
 }
 
 func (t *tool) checkCommand() *cobra.Command {
@@ -33,9 +34,20 @@ The exit status is 1 if a check fails; warnings leave it at 0.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return t.check(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
+	f.BoolVar(&o.before, "pre", false, "check whether Fairlead can be installed")
 	f.BoolVar(&o.mesh, "proxy", false, "check the namespaces and pods that are to be in the mesh too; -n for one namespace")
 	f.DurationVar(&o.wait, "wait", 0, "check again until nothing fails, for so long")
 	return cmd
+}
+
+func (o *checkOptions) groups() []check.Group {
+	switch {
+	case o.before:
+		return check.Before()
+	case o.mesh:
+		return check.Mesh()
+	}
+	return check.Installed()
 }
 
 // checkPause is the time between two runs with --wait.
@@ -45,19 +57,22 @@ func (t *tool) check(ctx context.Context, o *checkOptions) error {
 	if err := t.checkFormat("table", "json", "short"); err != nil {
 		return err
 	}
+	if o.before && o.mesh {
+		return errors.New("--pre and --proxy exclude each other")
+	}
 	c, err := t.connect()
 	if err != nil {
 		return err
 	}
-	options := check.Options{Version: admin.Version, Now: t.now, Kubectl: kubectlVersion}
+	options := check.Options{Version: admin.Version, Kubectl: kubectlVersion}
 	if t.remote.Namespace != "" {
 		options.Namespace = t.remote.Namespace
 	}
-	until := t.now().Add(o.wait)
+	until := t.clock.Time().Add(o.wait)
 	var report *check.Report
 	for {
-		report = check.Run(ctx, check.New(t.fleet(c), options), check.Groups(o.mesh))
-		if report.Success || !t.now().Before(until) || pause(ctx, checkPause) != nil {
+		report = check.Run(ctx, check.New(t.fleet(c), options), o.groups())
+		if report.Success || !t.clock.Time().Before(until) || t.clock.Wait(ctx, checkPause) != nil {
 			break
 		}
 	}
@@ -72,7 +87,9 @@ func (t *tool) check(ctx context.Context, o *checkOptions) error {
 	return err
 }
 
-func (t *tool) fleet(c *remote.Client) *fleet.Fleet { return &fleet.Fleet{Client: c, Home: t.home} }
+func (t *tool) fleet(c *remote.Client) *fleet.Fleet {
+	return &fleet.Fleet{Client: c, Home: t.home, Clock: t.clock}
+}
 
 // kubectlVersion asks the user's kubectl; empty if there is none.
 func kubectlVersion(ctx context.Context) string {

@@ -45,6 +45,17 @@ func (t *tool) complete(known ...kind) completion {
 	}
 }
 
+// completeNames offers the names that there are of a kind.
+func (t *tool) completeNames(k kind) completion {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		f := t.quick()
+		if f == nil || len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return t.names(cmd, f, k), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // names of a kind in the namespace that is looked at.
 func (t *tool) names(cmd *cobra.Command, f *fleet.Fleet, k kind) []string {
 	ctx, q := cmd.Context(), remote.Query{Namespace: t.namespace(f.Client)}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"fairlead.io/fairlead/internal/fleet"
 )
 
 func main() {
@@ -16,5 +18,5 @@ func main() {
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	return execute(ctx, fleet.Clock{}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 }

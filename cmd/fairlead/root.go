@@ -7,11 +7,11 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"fairlead.io/fairlead/internal/admin"
+	"fairlead.io/fairlead/internal/fleet"
 	"fairlead.io/fairlead/internal/kube/remote"
 )
 
@@ -19,7 +19,7 @@ import (
 type tool struct {
 	in       io.Reader
 	out, err io.Writer
-	now      func() time.Time
+	clock    fleet.Clock
 
 	remote  remote.Options
 	all     bool   // -A
@@ -31,8 +31,8 @@ type tool struct {
 // errSilent ends a command with status 1 when everything has been said.
 var errSilent = errors.New("failed")
 
-func execute(ctx context.Context, args []string, in io.Reader, out, stderr io.Writer) int {
-	t := &tool{in: in, out: out, err: stderr, now: time.Now}
+func execute(ctx context.Context, clock fleet.Clock, args []string, in io.Reader, out, stderr io.Writer) int {
+	t := &tool{in: in, out: out, err: stderr, clock: clock}
 	cmd := t.command()
 	cmd.SetArgs(args)
 	cmd.SetIn(in)
@@ -68,7 +68,8 @@ nodes' proxies and the controller through the API server.`,
 	f.StringVar(&t.remote.As, "as", "", "user to act as")
 	f.StringArrayVar(&t.remote.AsGroups, "as-group", nil, "group to act as, with --as; may be repeated")
 	root.AddGroup(&cobra.Group{ID: "mesh", Title: "The mesh:"}, &cobra.Group{ID: "pods", Title: "Who is in it:"}, &cobra.Group{ID: "see", Title: "What passes through it:"})
-	root.AddCommand(t.versionCommand(), t.checkCommand(), t.statCommand())
+	root.AddCommand(t.versionCommand(), t.checkCommand(),
+		t.statCommand(), t.edgesCommand(), t.routesCommand(), t.identityCommand(), t.endpointsCommand(), t.explainCommand())
 	return root
 }
 

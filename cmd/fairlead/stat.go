@@ -62,6 +62,12 @@ func (t *tool) stat(ctx context.Context, args []string, o *statOptions) error {
 	if err != nil {
 		return err
 	}
+	if r.kind == aRoute {
+		if o.from+o.to != "" {
+			return errors.New("routes are counted without their callers")
+		}
+		return t.routes(ctx, r.name, o.window)
+	}
 	c, err := t.connect()
 	if err != nil {
 		return err

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -15,31 +13,27 @@ import (
 )
 
 // podRows come from what proxies tell of single pods, which metrics do not.
-func (q *statQuery) podRows(ctx context.Context, nodes, pods []corev1.Pod) (rows []statRow, missed []string, err error) {
+func (q *statQuery) podRows(ctx context.Context, nodes, pods []corev1.Pod) ([]statRow, []string, error) {
 	ask := func() []fleet.Told[[]debug.Pod] {
 		return fleet.Proxies[[]debug.Pod](ctx, q.fleet, nodes, debug.PodsPath, nil)
 	}
 	var before map[string]*traffic.Counts
-	started := time.Now()
+	started := q.fleet.Clock.Time()
 	if q.window > 0 {
 		before = podCounts(ask())
-		if err := pause(ctx, q.window); err != nil {
+		if err := q.fleet.Clock.Wait(ctx, q.window); err != nil {
 			return nil, nil, err
 		}
 	}
 	told := ask()
-	elapsed := time.Since(started)
+	elapsed := q.fleet.Clock.Time().Sub(started)
 	if q.window == 0 {
 		elapsed = 0
 	}
-	for _, t := range told {
-		if t.Err != nil {
-			missed = append(missed, fmt.Sprintf("node %s: %v", t.Node(), t.Err))
-		}
+	if err := nobody(told); err != nil {
+		return nil, nil, err
 	}
-	if len(missed) == len(told) {
-		return nil, nil, fmt.Errorf("%w: %v", traffic.ErrNobody, missed)
-	}
+	var rows []statRow
 	in, after := captured(told), podCounts(told)
 	for i := range pods {
 		p := &pods[i]
@@ -58,7 +52,7 @@ func (q *statQuery) podRows(ctx context.Context, nodes, pods []corev1.Pod) (rows
 		rows = append(rows, r)
 	}
 	slices.SortFunc(rows, func(a, b statRow) int { return compareNames(a.name, b.name) })
-	return rows, missed, nil
+	return rows, missed(told), nil
 }
 
 // podCounts is what pods have served, by UID.
@@ -73,15 +67,4 @@ func podCounts(told []fleet.Told[[]debug.Pod]) map[string]*traffic.Counts {
 		}
 	}
 	return all
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

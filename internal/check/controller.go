@@ -18,11 +18,13 @@ func controllerGroup() Group {
 		{ID: "uninstall", About: "no uninstall is under way", Run: checkLeaving},
 		{ID: "controller-deployed", About: "the controller is deployed, and not scaled to zero", Run: checkDeployment},
 		{ID: "controller-pods", About: "the controller's pods run", Run: checkControllerPods},
-		{ID: "controller-leader", About: "one of them serves the nodes", Run: checkLeader},
-		{ID: "controller-answers", About: "it answers, and is ready", Run: checkControllerAnswers},
-		{ID: "controller-warm", About: "it has heard of every node, and tells them the world", Run: checkWarm},
-		{ID: "controller-problems", About: "it understands every object", Run: checkProblems},
-		{ID: "controller-version", About: "it is as new as this tool", Run: checkControllerVersion},
+		{ID: "controller-leader", About: "a controller serves the nodes", Run: checkLeader},
+		{ID: "controller-answers", About: "the controller answers, and is ready", Run: checkControllerAnswers},
+		{ID: "controller-warm", About: "the controller has heard of every node", Run: checkWarm},
+		{ID: "rbac", About: "the controller may do what it must", Run: checkRBAC},
+		{ID: "crds", About: "our kinds of object are known to the API server", Run: checkCRDs},
+		{ID: "controller-problems", About: "the controller understands every object", Run: checkProblems},
+		{ID: "controller-version", About: "the controller is as new as this tool", Run: checkControllerVersion},
 	}}
 }
 
@@ -82,7 +84,7 @@ func checkControllerPods(ctx context.Context, s *State) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := troubles(s.Now(), pods)
+	found := troubles(s.Clock.Time(), pods)
 	want := int32(1)
 	if d.Spec.Replicas != nil {
 		want = *d.Spec.Replicas
@@ -129,7 +131,7 @@ func checkLeader(ctx context.Context, s *State) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	age := s.Now().Add(server.ahead).Sub(lease.Spec.RenewTime.Time)
+	age := s.Clock.Time().Add(server.ahead).Sub(lease.Spec.RenewTime.Time)
 	if limit := 2 * time.Duration(*lease.Spec.LeaseDurationSeconds) * time.Second; age > limit {
 		return []Finding{failed(hint, "pod %s holds the Lease %s, but has not renewed it for %v", pod.Name, fleet.ControllerName, age.Round(time.Second))}, nil
 	}

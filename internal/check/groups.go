@@ -1,7 +1,14 @@
 package check
 
-// Groups are the checks of an installation, and with it those of the mesh's namespaces if they are wanted.
-func Groups(mesh bool) []Group {
-	groups := []Group{kubernetesGroup(), controllerGroup(), nodesGroup()}
-	return groups
+// Before are the checks of a cluster that is to have Fairlead.
+func Before() []Group {
+	return []Group{kubernetesGroup(), beforeGroup(), {clocksGroup().Name, clocksGroup().Checks[:2]}}
 }
+
+// Installed are the checks of an installation.
+func Installed() []Group {
+	return []Group{kubernetesGroup(), controllerGroup(), clocksGroup(), trustGroup(), nodesGroup()}
+}
+
+// Mesh are those of an installation, and of the namespaces and pods that are to be in the mesh.
+func Mesh() []Group { return append(Installed(), meshGroup()) }

@@ -16,8 +16,8 @@ import (
 func nodesGroup() Group {
 	return Group{"nodes", []Check{
 		{ID: "node-daemonset", About: "the DaemonSet is there, and its pods can be made", Run: checkDaemonSet},
-		{ID: "node-pods", About: "its pods run, and none of them has crashed of late", Run: checkNodePods},
-		{ID: "node-coverage", About: "every node has one", Run: checkCoverage},
+		{ID: "node-pods", About: "the pods of the DaemonSet run, and none has crashed of late", Run: checkNodePods},
+		{ID: "node-coverage", About: "every node has a pod of the DaemonSet", Run: checkCoverage},
 		{ID: "node-proxies", About: "every proxy answers, and is ready", Run: checkProxies},
 		{ID: "node-keepers", About: "every keeper answers its proxy", Run: checkKeepers},
 		{ID: "node-controller", About: "every proxy is connected to the controller", Run: checkConnected},
@@ -81,7 +81,7 @@ func checkNodePods(ctx context.Context, s *State) ([]Finding, error) {
 	if len(pods) == 0 {
 		return nil, skip("there is none")
 	}
-	return troubles(s.Now(), pods), nil
+	return troubles(s.Clock.Time(), pods), nil
 }
 
 // checkCoverage names the nodes that have no pod of the DaemonSet.

@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/version"
 
 	"fairlead.io/fairlead/internal/fleet"
@@ -17,10 +18,11 @@ import (
 // Options say what is asked about.
 type Options struct {
 	Namespace string // of the checks of the mesh; empty for all
-	Version   string // of the tool
+	// Chart is what an installation consists of.
+	Chart   []*unstructured.Unstructured
+	Version string // of the tool
 	// Kubectl gives the version of the user's kubectl, as "v1.33.1"; empty if there is none.
 	Kubectl func(context.Context) string
-	Now     func() time.Time
 }
 
 // State is what a run has learnt of the cluster so far.
@@ -38,13 +40,15 @@ type State struct {
 	told        memo[[]fleet.Told[debug.Node]]
 	scrapes     memo[[]fleet.Told[fleet.Metrics]]
 	leader      memo[*fleet.Told[fleet.Metrics]]
+	trusted     memo[*trust]
+	leaves      memo[[]fleet.Told[debug.Identities]]
+	namespaces  memo[[]corev1.Namespace]
+	pods        memo[[]corev1.Pod]
+	captured    memo[[]fleet.Told[[]debug.Pod]]
 }
 
 // New begins a run.
 func New(f *fleet.Fleet, o Options) *State {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
 	return &State{Fleet: f, Options: o}
 }
 
@@ -73,12 +77,12 @@ type serverFacts struct {
 
 func (s *State) serverFacts(ctx context.Context) (*serverFacts, error) {
 	return s.server.get(func() (*serverFacts, error) {
-		before := s.Now()
+		before := s.Clock.Time()
 		v, date, err := s.Client.Version(ctx)
 		if err != nil {
 			return nil, err
 		}
-		after := s.Now()
+		after := s.Clock.Time()
 		f := &serverFacts{version: v}
 		if !date.IsZero() {
 			middle := before.Add(after.Sub(before) / 2)

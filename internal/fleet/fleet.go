@@ -12,6 +12,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -42,7 +43,37 @@ const (
 // Fleet is the installation in one namespace of a cluster.
 type Fleet struct {
 	*remote.Client
-	Home string // the namespace
+	Home  string // the namespace
+	Clock Clock
+}
+
+// Clock is the time, which tests set. The zero value is the real one.
+type Clock struct {
+	Now   func() time.Time
+	Pause func(context.Context, time.Duration) error
+}
+
+// Time is the time now.
+func (c Clock) Time() time.Time {
+	if c.Now != nil {
+		return c.Now()
+	}
+	return time.Now()
+}
+
+// Wait waits, or returns the context's error.
+func (c Clock) Wait(ctx context.Context, d time.Duration) error {
+	if c.Pause != nil {
+		return c.Pause(ctx, d)
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // NodePods are the pods of the DaemonSet, by node and age.

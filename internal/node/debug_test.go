@@ -23,7 +23,7 @@ import (
 	"fairlead.io/fairlead/internal/node/debug"
 )
 
-var update = flag.Bool("update", false, "write testdata anew")
+var update = flag.Bool("update", false, "write what proxies tell anew, for the tests of the command line tool")
 
 func ask(t *testing.T, h http.Handler, path string) (int, string) {
 	t.Helper()
@@ -99,7 +99,7 @@ func (v *voteWorld) golden(t *testing.T, moment int) {
 				t.Errorf("%s on %s: %d %s", path, node, status, body)
 				continue
 			}
-			compareFile(t, filepath.Join("testdata", "vote", node, name), indented(steady(body)))
+			compareFile(t, filepath.Join("../fleet/fleettest/vote", node, name), indented(steady(body)))
 		}
 	}
 }
@@ -204,7 +204,7 @@ func TestExplainTellsWhatTheBrainDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for query, want := range map[string][]string{
-		"pod=uid-front&dst=10.96.0.11:8081":      {"destination", "service vote/catalog, port 8081; its protocol is found out", "2 are known", "spiffe://cluster.local/ns/vote/sa/catalog"},
+		"pod=uid-front&dst=10.96.0.11:8081":      {"destination", "service vote/catalog, port 8081; its protocol is found out", "known: 2", "spiffe://cluster.local/ns/vote/sa/catalog"},
 		"pod=uid-front&dst=10.96.0.12:1":         {"the service has no such port"},
 		"pod=uid-front&dst=10.244.2.9:80":        {"is pod tools/crawler-0", "plaintext: pod tools/crawler-0 is not in the mesh"},
 		"pod=uid-front&dst=10.244.2.3:80":        {"mutual TLS; the server must be spiffe://cluster.local/ns/vote/sa/ballot, with a certificate of node n2"},

@@ -67,7 +67,7 @@ func (e *explainer) local(d l7.Direction) bool {
 	if d == l7.Inbound {
 		listeners = e.pod.In
 	}
-	e.step(len(listeners) > 0, "redirect", "%s connections of %s are given to the proxy, by %d listeners in the pod", d, e.pod.Name, len(listeners))
+	e.step(len(listeners) > 0, "redirect", "%s connections of %s are given to the proxy (listeners in the pod: %d)", d, e.pod.Name, len(listeners))
 	if e.b == nil || !e.b.world.Synced() {
 		e.step(false, "table", "%v: connections wait for it", ErrNoTable)
 		return false
@@ -150,14 +150,14 @@ func (e *explainer) service(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port,
 	cluster := e.b.clusters.peek(s, svc, port, dst.Addr())
 	to, err := cluster.Pick(balance.Choice{})
 	if err != nil {
-		e.step(false, "endpoints", "%d are known, and %v: requests are answered with 503, other connections reset", len(cluster.Endpoints()), err)
+		e.step(false, "endpoints", "known: %d, but %v: requests are answered with 503, other connections reset", len(cluster.Endpoints()), err)
 		return
 	}
 	how := "each HTTP request is balanced by itself"
 	if port.Protocol == mesh.TCP {
 		how = "each connection is balanced"
 	}
-	e.step(true, "endpoints", "%d are known, and %s; now it would be %s", len(cluster.Endpoints()), how, to.Addr)
+	e.step(true, "endpoints", "known: %d; %s; now it would be %s", len(cluster.Endpoints()), how, to.Addr)
 	e.hop(to)
 }
 

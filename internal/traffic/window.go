@@ -32,7 +32,7 @@ func Watch(ctx context.Context, f *fleet.Fleet, pods []corev1.Pod, length time.D
 	var before []fleet.Told[fleet.Metrics]
 	if length > 0 {
 		before = fleet.Scrape(ctx, f, pods, fleet.ProxyName)
-		if err := wait(ctx, length); err != nil {
+		if err := f.Clock.Wait(ctx, length); err != nil {
 			return nil, err
 		}
 	}
@@ -79,17 +79,6 @@ func (w *Window) add(counts map[Pair]*Counts) {
 			w.Pairs[p] = &Counts{}
 		}
 		w.Pairs[p].Add(c)
-	}
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

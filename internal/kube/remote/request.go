@@ -119,7 +119,10 @@ func (c *Client) decode(ctx context.Context, r request, what any) error {
 	return nil
 }
 
-// IsNotFound, IsForbidden and IsUnreachable tell the errors apart that mean different things to a user.
+// IsAlreadyExists is true if an object of that name is there.
+func IsAlreadyExists(err error) bool { return apierrors.IsAlreadyExists(err) }
+
+// IsNotFound is true if there is no such object.
 func IsNotFound(err error) bool { return apierrors.IsNotFound(err) }
 
 // IsForbidden is true if the user may not do that, or is nobody that the server knows.

@@ -1,0 +1,92 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"fairlead.io/fairlead/internal/fleet"
+	"fairlead.io/fairlead/internal/kube/remote"
+)
+
+// checkCRDs looks for the kinds of object that are ours.
+func checkCRDs(ctx context.Context, s *State) ([]Finding, error) {
+	var found []Finding
+	known := 0
+	for _, o := range s.Chart {
+		if o.GetKind() != "CustomResourceDefinition" {
+			continue
+		}
+		known++
+		there, err := s.Client.Exists(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		if !there {
+			found = append(found, failed("install Fairlead again: "+installHint, "there is no CustomResourceDefinition %s", o.GetName()))
+		}
+	}
+	if known == 0 {
+		return nil, skip("this version has none")
+	}
+	return found, nil
+}
+
+// checkRBAC asks for every right that the chart gives to the controller.
+func checkRBAC(ctx context.Context, s *State) ([]Finding, error) {
+	var missing []string
+	asked := 0
+	for _, o := range s.Chart {
+		if o.GetName() != fleet.ControllerName || o.GetKind() != "ClusterRole" && o.GetKind() != "Role" {
+			continue
+		}
+		for _, a := range accessesOf(o) {
+			asked++
+			allowed, err := s.Client.CanAccount(ctx, s.Home, fleet.ControllerName, a)
+			if err != nil {
+				return nil, err
+			}
+			if !allowed {
+				missing = append(missing, strings.TrimSpace(fmt.Sprintf("%s %s %s", a.Verb, a.Resource, a.Name))+inNamespace(a.Namespace))
+			}
+		}
+	}
+	if asked == 0 {
+		return nil, skip("what it needs is not known")
+	}
+	if len(missing) == 0 {
+		return nil, nil
+	}
+	return []Finding{failed("put the chart's roles and bindings back: `fairlead upgrade | kubectl apply -f -`, or `helm upgrade`",
+		"the account %s may not: %s", fleet.ControllerName, strings.Join(missing, "; "))}, nil
+}
+
+// accessesOf takes a role apart.
+func accessesOf(o *unstructured.Unstructured) []remote.Access {
+	rules, _, _ := unstructured.NestedSlice(o.Object, "rules")
+	var all []remote.Access
+	for _, r := range rules {
+		rule, _ := r.(map[string]any)
+		names := texts(rule, "resourceNames")
+		if len(names) == 0 {
+			names = []string{""}
+		}
+		for _, group := range texts(rule, "apiGroups") {
+			for _, resource := range texts(rule, "resources") {
+				for _, verb := range texts(rule, "verbs") {
+					for _, name := range names {
+						all = append(all, remote.Access{Verb: verb, Group: group, Resource: resource, Name: name, Namespace: o.GetNamespace()})
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+func texts(rule map[string]any, field string) []string {
+	all, _, _ := unstructured.NestedStringSlice(rule, field)
+	return all
+}
