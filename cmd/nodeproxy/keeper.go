@@ -29,7 +29,7 @@ type keeperFlags struct {
 	state, keys, runDir, hostNetNS                  string
 	proxyUID                                        int
 	allowRoot, guard                                bool
-	away                                            time.Duration
+	away, others                                    time.Duration
 	logLevel                                        slog.Level
 
 	kernel    redirect.Config
@@ -79,6 +79,7 @@ func newKeeperFlags() *keeperFlags {
 	f.set.IntVar(&f.proxyUID, "proxy-uid", 65532, "uid of the proxy: nobody else is answered on proxy.sock")
 	f.set.BoolVar(&f.allowRoot, "allow-root-proxy", false, "answer a proxy of uid 0; for experiments on one machine only")
 	f.set.DurationVar(&f.away, "away", 10*time.Second, "how long connections wait for a proxy before new ones are refused")
+	f.set.DurationVar(&f.others, "others-every", 30*time.Second, "how often it is looked for programs of others that see every connect()")
 	f.set.StringVar(&f.kernel.Probe.Cgroup, "kubelet-cgroup", "", "the kubelet's own cgroup, by which its probes are told; without it --node-address and the pods' probe ports tell them")
 	f.cni.addInstall(f.set)
 	f.set.BoolVar(&f.guard, "guard", false, "drop what raw sockets of enrolled pods send to open connections past the mesh (Linux 6.6)")
@@ -152,7 +153,7 @@ func runKeeper(ctx context.Context, args []string) (err error) {
 // config is everything but the kernel's side.
 func (f *keeperFlags) config(log *slog.Logger) (keeper.Config, error) {
 	cfg := keeper.Config{
-		Node: f.node, StateDir: f.state, KeysDir: f.keys, ProxyUID: f.proxyUID, AllowRoot: f.allowRoot, Away: f.away,
+		Node: f.node, StateDir: f.state, KeysDir: f.keys, ProxyUID: f.proxyUID, AllowRoot: f.allowRoot, Away: f.away, OthersEvery: f.others,
 		Proc: f.kernel.Proc, NetNSDir: f.kernel.NetNSDir, Log: log,
 		CNISocket:   filepath.Join(f.runDir, "cni.sock"),
 		ProxySocket: filepath.Join(f.runDir, "proxy", "proxy.sock"),
