@@ -105,7 +105,7 @@ func (c Config) withDefaults() Config {
 	if c.AddWait == 0 {
 		c.AddWait = 2 * time.Second
 	}
-	if c.OthersEvery == 0 {
+	if c.OthersEvery <= 0 {
 		c.OthersEvery = 30 * time.Second
 	}
 	if c.Log == nil {

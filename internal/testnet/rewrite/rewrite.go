@@ -20,35 +20,45 @@ const Name = "test_rewrite"
 type Rule struct{ From, To netip.AddrPort }
 
 // Rewriter is the programs at work.
-type Rewriter struct{ links []link.Link }
+type Rewriter struct{ links map[ebpf.AttachType]link.Link }
+
+// families are the hooks of IPv4 and of everything else.
+var families = map[ebpf.AttachType]bool{ebpf.AttachCGroupInet4Connect: true, ebpf.AttachCGroupInet6Connect: false}
 
 // Attach has every connect() to a rule's address, of processes in the cgroup and those below it, go to another one. No other
 // connect is touched.
 func Attach(cgroup string, rules ...Rule) (*Rewriter, error) {
-	r := &Rewriter{}
-	for _, v4 := range []bool{true, false} {
-		if err := r.attach(cgroup, v4, rules); err != nil {
-			return nil, errors.Join(err, r.Close())
+	r := &Rewriter{links: map[ebpf.AttachType]link.Link{}}
+	err := each(rules, func(hook ebpf.AttachType, p *ebpf.Program) (err error) {
+		r.links[hook], err = link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: hook, Program: p})
+		if err != nil {
+			delete(r.links, hook)
 		}
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-func (r *Rewriter) attach(cgroup string, v4 bool, rules []Rule) error {
-	hook := ebpf.AttachCGroupInet6Connect
-	if v4 {
-		hook = ebpf.AttachCGroupInet4Connect
+// Set replaces the rules. The programs keep their place among others at the cgroup.
+func (r *Rewriter) Set(rules ...Rule) error {
+	return each(rules, func(hook ebpf.AttachType, p *ebpf.Program) error { return r.links[hook].Update(p) })
+}
+
+// each loads the program of each family, for as long as it is used.
+func each(rules []Rule, use func(ebpf.AttachType, *ebpf.Program) error) error {
+	for hook, v4 := range families {
+		p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: Name, Type: ebpf.CGroupSockAddr, AttachType: hook, License: "Apache-2.0", Instructions: program(v4, rules)})
+		if err != nil {
+			return fmt.Errorf("load %v: %w", hook, err)
+		}
+		err = errors.Join(use(hook, p), p.Close()) // the link holds it
+		if err != nil {
+			return fmt.Errorf("attach %v: %w", hook, err)
+		}
 	}
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: Name, Type: ebpf.CGroupSockAddr, AttachType: hook, License: "Apache-2.0", Instructions: program(v4, rules)})
-	if err != nil {
-		return fmt.Errorf("load %v: %w", hook, err)
-	}
-	defer p.Close() // the link holds it
-	l, err := link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: hook, Program: p})
-	if err != nil {
-		return fmt.Errorf("attach %v: %w", hook, err)
-	}
-	r.links = append(r.links, l)
 	return nil
 }
 
