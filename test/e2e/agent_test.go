@@ -93,8 +93,14 @@ type seen struct {
 	Opened                                           []struct{ Where, Src, Dst string }
 }
 
-// capture looks at the packets of all nodes' devices at once, while something happens. more are flags of the agent.
+// capture looks at the packets of all nodes' devices at once for a while. more are flags of the agent.
 func (c *cluster) capture(t testing.TB, length time.Duration, marker string, more ...string) map[string]seen {
+	t.Helper()
+	return c.watch(t, length, marker, more...)()
+}
+
+// watch starts a capture of the devices that there are; what it returns waits for the end and tells what was seen.
+func (c *cluster) watch(t testing.TB, length time.Duration, marker string, more ...string) func() map[string]seen {
 	t.Helper()
 	type answer struct {
 		node string
@@ -109,20 +115,19 @@ func (c *cluster) capture(t testing.TB, length time.Duration, marker string, mor
 			answers <- a
 		}()
 	}
-	all := map[string]seen{}
-	for range c.nodes {
-		a := <-answers
-		if a.err != nil {
-			t.Errorf("capture on %s: %v", a.node, a.err)
-			continue
+	return func() map[string]seen {
+		t.Helper()
+		all := map[string]seen{}
+		for range c.nodes {
+			a := <-answers
+			switch {
+			case a.err != nil:
+				t.Fatalf("capture on %s: %v", a.node, a.err)
+			case a.seen.Dropped+a.seen.Cut > 0:
+				t.Fatalf("capture on %s: %d packets dropped, %d cut: nothing is proved", a.node, a.seen.Dropped, a.seen.Cut)
+			}
+			all[a.node] = a.seen
 		}
-		if a.seen.Dropped+a.seen.Cut > 0 {
-			t.Errorf("capture on %s: %d packets dropped, %d cut: nothing is proved", a.node, a.seen.Dropped, a.seen.Cut)
-		}
-		all[a.node] = a.seen
+		return all
 	}
-	if t.Failed() {
-		t.FailNow()
-	}
-	return all
 }

@@ -19,6 +19,7 @@ var commands = map[string]func(context.Context, []string) (any, error){
 	"leftovers": leftovers,
 	"holdings":  holdings,
 	"sever":     sever,
+	"rewrite":   rewrite,
 }
 
 func main() {
@@ -33,7 +34,7 @@ func main() {
 // run prints what the command returns as JSON.
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 || commands[args[0]] == nil {
-		return errors.New("wait, node, capture, leftovers, holdings or sever")
+		return errors.New("wait, node, capture, leftovers, holdings, sever or rewrite")
 	}
 	out, err := commands[args[0]](ctx, args[1:])
 	if err != nil {
