@@ -108,12 +108,14 @@ func inMesh(t testing.TB) (int, error) {
 	return int(samples[0].value), nil
 }
 
-// restartConnections resets what pods have open among each other, on all nodes: apps open it again.
-func restartConnections(t testing.TB) {
+// restartConnections resets what the pods of a namespace have open: apps open it again.
+func restartConnections(t testing.TB, namespace string) {
 	t.Helper()
+	args := []string{"sever"}
+	args = append(args, strings.Fields(lab.kubectl(t, "-n", namespace, "get", "pods", "-o", "jsonpath={.items[*].status.podIP}"))...)
 	for _, n := range lab.nodes {
 		var cut int
-		if err := lab.agent(t.Context(), n, &cut, "sever", podPrefix); err != nil {
+		if err := lab.agent(t.Context(), n, &cut, args...); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("%s: %d connections reset", n, cut)

@@ -153,10 +153,30 @@ func testBefore(t *testing.T) {
 	}
 }
 
+// mustBeSecret captures what passes between pods on all nodes, while the application makes its connections anew.
+func mustBeSecret(t testing.TB) {
+	t.Helper()
+	seen := lab.watch(t, 8*time.Second, voteMarker, "-within", podPrefix)
+	time.Sleep(3 * time.Second) // until all captures run
+	restartConnections(t, voteNamespace)
+	flows := uint64(0)
+	for node, s := range seen() {
+		t.Logf("%s: %d packets between pods, %d connections TLS, plaintext %d times", node, s.Packets, s.TLSFlows, s.Hits[voteMarker])
+		if s.Hits[voteMarker] > 0 {
+			t.Errorf("%s: plaintext between pods in the mesh: %v", node, s.First)
+		}
+		flows += s.TLSFlows
+	}
+	if flows == 0 {
+		t.Error("no connection of the mesh was seen to begin")
+	}
+}
+
 // testEnrolled labels the namespace, and nothing else: the running pods are in the mesh, none was started again, no
 // request was lost, and nothing is in the clear.
 func testEnrolled(t *testing.T) {
 	pods, earlier := uids(t, voteNamespace), bot(t)
+	before := earlier
 	if len(pods) < 6 {
 		t.Fatalf("running: %v", pods)
 	}
@@ -174,14 +194,17 @@ func testEnrolled(t *testing.T) {
 		t.Errorf("joining took %v, 5 s are promised", joined)
 	}
 
-	// What was open before stays as it was, until it ends. The front holds one connection to the catalog for good.
-	restartConnections(t)
-	for node, s := range lab.capture(t, 6*time.Second, voteMarker) {
-		t.Logf("%s: %d packets, %d of %d connections TLS, plaintext %d times %v", node, s.Packets, s.TLSFlows, s.Flows, s.Hits[voteMarker], s.First)
-		if s.Hits[voteMarker] > 0 {
-			t.Errorf("%s: plaintext between pods in the mesh: %v", node, s.First)
-		}
+	if now := bot(t); now.Unexpected != earlier.Unexpected {
+		t.Errorf("the bot lost %d requests: %s", now.Unexpected-earlier.Unexpected, now.LastError)
 	}
+	// What was open before stays as it was, in plaintext, until it ends; and the front holds its connections for good. So they are
+	// reset here, which costs what was under way.
+	restartConnections(t, voteNamespace)
+	earlier = bot(t)
+	if moved := earlier.Unexpected - before.Unexpected; moved > 20 {
+		t.Errorf("%d requests were lost with the connections", moved)
+	}
+	mustBeSecret(t)
 	mustBeUntouched(t, pods)
 	now := bot(t)
 	t.Logf("the bot sent %d requests in %v", now.Total-earlier.Total, time.Since(began).Round(time.Second))

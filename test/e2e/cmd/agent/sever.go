@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,15 +13,16 @@ import (
 // tcpEstablished is TCP_ESTABLISHED of the kernel.
 const tcpEstablished = 1
 
-// sever resets every established connection that a pod of this node has with an address of the prefix, as a client. An
-// app makes a new one then: so a test needs not wait for what was there before.
+// sever resets every established connection of the pods with these addresses. Their apps make new ones then: so a test
+// needs not wait for what was there before.
 func sever(_ context.Context, args []string) (any, error) {
-	if len(args) != 1 {
-		return nil, errors.New("which prefix?")
-	}
-	prefix, err := netip.ParsePrefix(args[0])
-	if err != nil {
-		return nil, err
+	pods := map[netip.Addr]bool{}
+	for _, a := range args {
+		addr, err := netip.ParseAddr(a)
+		if err != nil {
+			return nil, err
+		}
+		pods[addr] = true
 	}
 	namespaces, err := networks()
 	if err != nil {
@@ -31,7 +31,7 @@ func sever(_ context.Context, args []string) (any, error) {
 	defer closeAll(namespaces)
 	n := 0
 	for _, ns := range namespaces {
-		m, err := severIn(ns, prefix)
+		m, err := severIn(ns, pods)
 		if err != nil {
 			return nil, err
 		}
@@ -40,7 +40,7 @@ func sever(_ context.Context, args []string) (any, error) {
 	return n, nil
 }
 
-func severIn(ns network, prefix netip.Prefix) (n int, err error) {
+func severIn(ns network, pods map[netip.Addr]bool) (n int, err error) {
 	h, err := netlink.NewHandleAt(nsHandle(ns.fd), unix.NETLINK_INET_DIAG)
 	if err != nil {
 		return 0, fmt.Errorf("open netlink in %s: %w", ns.path, err)
@@ -51,8 +51,8 @@ func severIn(ns network, prefix netip.Prefix) (n int, err error) {
 		return 0, fmt.Errorf("list connections in %s: %w", ns.path, err)
 	}
 	for _, s := range sockets {
-		to, ok := netip.AddrFromSlice(s.ID.Destination)
-		if s.State != tcpEstablished || !ok || !prefix.Contains(to.Unmap()) {
+		own, ok := netip.AddrFromSlice(s.ID.Source)
+		if s.State != tcpEstablished || !ok || !pods[own.Unmap()] {
 			continue
 		}
 		if err := h.SocketDestroy(&net.TCPAddr{IP: s.ID.Source, Port: int(s.ID.SourcePort)}, &net.TCPAddr{IP: s.ID.Destination, Port: int(s.ID.DestinationPort)}); err == nil {
