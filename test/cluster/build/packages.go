@@ -61,8 +61,8 @@ func (w *work) download(ctx context.Context, archives string, packages []string)
 	args := append([]string{"install", "--download-only", "--no-install-recommends", "-qq", "-y",
 		"-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root", "-o", "Dir::Cache::archives=" + archives}, packages...)
 	env := []string{"DEBIAN_FRONTEND=noninteractive"}
-	if err := w.program(ctx, w.scratch, env, "apt-get", args...); err == nil {
-		return nil
+	if err := w.program(ctx, w.scratch, env, "apt-get", args...); err == nil || ctx.Err() != nil {
+		return err
 	}
 	fmt.Fprintln(w.Out, "apt-get update, and once more")
 	if err := w.program(ctx, w.scratch, env, "apt-get", "update", "-qq"); err != nil {

@@ -71,7 +71,7 @@ func inherit(parent, dir, file string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, file), b, 0)
+	return os.WriteFile(filepath.Join(dir, file), b, 0o644)
 }
 
 // enableAll enables for the cgroups in dir each controller that there is. One that cannot be is missed by whoever needs it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"time"
 
@@ -15,14 +16,17 @@ const again = time.Second
 
 // supervisor starts the services of a node, again when they end, and reaps whatever ends on the node.
 type supervisor struct {
-	spec    Spec
-	log     *slog.Logger
-	running map[int]Service
-	due     chan Service // to be started
+	services []Service
+	command  func(Service) (*exec.Cmd, error) // its Stdout is a file that the supervisor closes
+	again    time.Duration
+	log      *slog.Logger
+	running  map[int]Service
+	due      chan Service // to be started
 }
 
 func newSupervisor(s Spec, log *slog.Logger) *supervisor {
-	return &supervisor{spec: s, log: log, running: make(map[int]Service), due: make(chan Service, len(s.Services))}
+	return &supervisor{services: s.Services, command: s.command, again: again, log: log,
+		running: make(map[int]Service), due: make(chan Service, len(s.Services))}
 }
 
 // Run goes on until ctx is done. When it returns process 1 does, and the kernel ends the rest.
@@ -30,7 +34,7 @@ func (s *supervisor) Run(ctx context.Context) error {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, unix.SIGCHLD)
 	defer signal.Stop(ended)
-	for _, service := range s.spec.Services {
+	for _, service := range s.services {
 		s.due <- service
 	}
 	for {
@@ -58,7 +62,7 @@ func (s *supervisor) start(service Service) {
 
 // launch starts the service and leaves it to reap: nobody waits for it.
 func (s *supervisor) launch(service Service) (int, error) {
-	cmd, err := s.spec.command(service)
+	cmd, err := s.command(service)
 	if err != nil {
 		return 0, err
 	}
@@ -71,7 +75,7 @@ func (s *supervisor) launch(service Service) (int, error) {
 }
 
 // later has the service started after a while. The channel holds all services, so nothing waits.
-func (s *supervisor) later(service Service) { time.AfterFunc(again, func() { s.due <- service }) }
+func (s *supervisor) later(service Service) { time.AfterFunc(s.again, func() { s.due <- service }) }
 
 // reap takes in every process that has ended, orphans too: one signal may stand for many.
 func (s *supervisor) reap() {
