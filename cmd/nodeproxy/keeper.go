@@ -119,6 +119,9 @@ func (f *keeperFlags) config(log *slog.Logger) (keeper.Config, error) {
 			return cfg, fmt.Errorf("make run directory: %w", err)
 		}
 	}
+	if err := os.Chmod(filepath.Dir(cfg.ProxySocket), 0o755); err != nil { // a pod's volume is open to its other containers
+		return cfg, fmt.Errorf("close the proxy's directory to its writing: %w", err)
+	}
 	td, err := identity.ParseTrustDomain(f.trustDomain)
 	if err != nil {
 		return cfg, err

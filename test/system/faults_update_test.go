@@ -183,3 +183,62 @@ func logOf(t *testing.T, m *testnet.Mesh, n *testnet.Node, role, text string) st
 	}
 	return last
 }
+
+// TestUpdateTakenBack begins updates that come to nothing: one whose proxy never comes up, which nobody notices, and one that is
+// taken back when it had taken over, after which the node is the first pod's again. Neither costs a connection.
+func TestUpdateTakenBack(t *testing.T) {
+	m := newMesh(t, testnet.MeshConfig{ProxyArgs: []string{"--drain=8s"}, KeeperArgs: []string{"--linger=12s", "--away=2s"}})
+	p := newPair(t, m)
+	for i, side := range []string{"client's", "server's"} {
+		t.Run(side, func(t *testing.T) { takeBack(t, m, i, p) })
+	}
+}
+
+func takeBack(t *testing.T, m *testnet.Mesh, i int, p pair) {
+	loads := []*load{
+		startLoad(t, p.client, "h1", p.web, "-rate=50"),
+		startLoad(t, p.client, "h2", p.web, "-rate=50"),
+		startLoad(t, p.client, "h1new", p.web, "-rate=50"),
+		startLoad(t, p.client, "tcp", p.echo, "-workers=8", "-rate=50"),
+	}
+	opaque := startLoad(t, p.client, "stream", p.echo, "-workers=2", "-rate=40") // over the first pod's proxy, which stays
+	first, err := m.Surge(t.Context(), i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := m.Nodes[i]
+	if err := broken.Proxy.Kill(); err != nil { // as one that cannot start
+		t.Fatal(err)
+	}
+	pause(t, 4*time.Second) // longer than --away
+	if err := broken.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "its own proxy") {
+		t.Errorf("a keeper without its proxy: %v", err)
+	}
+	if err := broken.StartProxy(); err != nil {
+		t.Fatal(err)
+	}
+	mustReady(t, broken)
+	opaqueAfter := startLoad(t, p.client, "stream", p.echo, "-workers=2", "-rate=40", "-for=3s")
+	pause(t, 500*time.Millisecond)
+	if err := broken.Proxy.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := broken.Keeper.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	mustFlawless(t, opaqueAfter, opaqueAfter.wait(t), 50) // it ends before the deadline
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	if err := broken.Keeper.Wait(ctx); err != nil {
+		t.Errorf("the keeper that was taken back: %v", err)
+	}
+	m.Nodes[i] = first
+	mustReady(t, first)
+	eventually(t, 5*time.Second, "the first keeper is ready", func() error { return first.Ready(t.Context()) })
+	p2 := mustAddPod(t, first.Node, testnet.PodSpec{Name: "afterwards-" + first.Name})
+	mustServe(t, p2)
+	mustReach(t, p.client, webAddr(p2), p2.Name)
+	for _, l := range append(loads, opaque) {
+		mustFlawless(t, l, l.stop(t), 200)
+	}
+}
