@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -114,4 +115,29 @@ func expand(env []corev1.EnvVar, args []string) []string {
 		all = strings.ReplaceAll(all, "$("+e.Name+")", "value")
 	}
 	return strings.Split(all, "\x00")
+}
+
+var (
+	metric     = regexp.MustCompile(`\bfairlead_[a-z0-9_]+\b`)
+	documented = regexp.MustCompile("(?m)^\\| `(fairlead_[a-z_]+)` \\| (?:counter|gauge|histogram) \\|")
+)
+
+// TestRulesNameMetricsThatThereAre: docs/METRICS.md is held to the code by a test of its own.
+func TestRulesNameMetricsThatThereAre(t *testing.T) {
+	page, err := os.ReadFile("../docs/METRICS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, m := range documented.FindAllStringSubmatch(string(page), -1) {
+		there[m[1]] = true
+	}
+	recorded := regexp.MustCompile(`(workload|edge|mesh):[a-z0-9_:]+`)
+	for _, r := range rulesOf(t) {
+		for _, name := range metric.FindAllString(recorded.ReplaceAllString(r.Expr, ""), -1) {
+			if !there[strings.TrimSuffix(name, "_bucket")] {
+				t.Errorf("%s%s uses %s, which docs/METRICS.md does not have", r.Alert, r.Record, name)
+			}
+		}
+	}
 }
