@@ -1,9 +1,14 @@
 # Fairlead: `make help` lists the targets.
 GO        ?= go
 BIN       := $(CURDIR)/bin
+DIST      := $(CURDIR)/dist
 PLUGINS   := main/ptp main/bridge main/loopback ipam/host-local
 export CGO_ENABLED ?= 0
-LDFLAGS   := -s -w -X fairlead.io/fairlead/internal/admin.Version=$(shell git describe --always --dirty 2>/dev/null || echo devel)
+VERSION   := $(shell git describe --always --dirty 2>/dev/null || echo devel)
+LDFLAGS   := -s -w -X fairlead.io/fairlead/internal/admin.Version=$(VERSION)
+# Architectures of the images, and what goes into them.
+ARCH      ?= amd64 arm64
+PROGRAMS  := ./cmd/nodeproxy ./cmd/cni-plugin ./cmd/controller ./examples/vote/cmd/...
 
 # Packages whose tests use the kernel: one at a time, as root.
 KERNEL    := internal/redirect internal/keeper internal/node internal/testnet cmd/cni-plugin cmd/nodeproxy
@@ -12,7 +17,7 @@ FUZZTIME  ?= 1m
 RACE       = $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 TOOL      := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod
 
-.PHONY: help build plugins demo test packages unit kernel kernels system lint fuzz generate generate-check clean
+.PHONY: help build plugins images chart push rules demo test packages unit kernel kernels system lint fuzz generate generate-check clean
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -23,6 +28,21 @@ build: ## build the programs and the example into bin/
 plugins: ## build the reference CNI plugins that the simulated nodes use
 	@mkdir -p $(BIN)/cni
 	cd test/plugins && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/cni/ $(PLUGINS:%=github.com/containernetworking/plugins/plugins/%)
+
+images: ## write OCI images into dist/images, without a container engine: ARCH=amd64 for one architecture
+	@set -e; for arch in $(ARCH); do mkdir -p $(DIST)/bin/linux_$$arch; \
+	  GOOS=linux GOARCH=$$arch $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(DIST)/bin/linux_$$arch/ $(PROGRAMS); done
+	@cd deploy/images && $(GO) run . build --bin $(DIST)/bin --out $(DIST)/images --arch $$(echo $(ARCH) | tr ' ' ,) --version $(VERSION) \
+	  --revision "$$(git rev-parse HEAD 2>/dev/null)" --created "$$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
+	  --also $$(sed -n 's/^appVersion: //p' $(CURDIR)/deploy/daemonset/Chart.yaml)
+
+chart: ## package the Helm chart into dist/chart, for the images of this version
+	$(GO) run ./deploy/chart -version $(VERSION) -out $(DIST)/chart
+
+push: images ## push images and chart: REGISTRY=host/path, INSECURE=1 for plain HTTP to another machine
+	@[ -n "$(REGISTRY)" ] || { echo "usage: make push REGISTRY=host/path" >&2; exit 2; }
+	@chart=$$($(GO) run ./deploy/chart -version $(VERSION) -repository $(REGISTRY) -out $(DIST)/push) && cd deploy/images && \
+	  $(GO) run . push --registry $(REGISTRY) --version $(VERSION) --images $(DIST)/images --chart "$$chart" $(if $(INSECURE),--insecure)
 
 demo: build plugins ## two nodes, one controller and the vote application: ARGS="--once" or ARGS="--once --mesh=off"
 	@$(BIN)/demo --bin $(BIN) $(ARGS)
@@ -37,6 +57,11 @@ unit: ## what needs no root, under -race
 	@command -v gcc >/dev/null || { echo "no C compiler: the tests run without the race detector" >&2; [ "$$CI" != true ]; }
 	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) $$($(GO) list ./... | grep -vE '/($(subst $() ,|,$(KERNEL)))(/|$$)')
 
+	cd deploy/images && $(GO) vet ./... && $(GO) test ./...
+
+rules: ## check and test the Prometheus rules with promtool
+	CI=true $(GO) test -count=1 -run 'TestRules' ./deploy
+
 kernel: ## what needs root and the kernel, under -race, one package at a time
 	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -count=1 -p 1 $(KERNEL:%=./%/...)
 
@@ -46,9 +71,10 @@ kernels: ## the kernel tests in virtual machines with the kernels of Debian: KER
 system: ## real programs, faults and h2spec, in whole nodes
 	cd test/system && $(GO) vet ./... && $(GO) test -count=1 -timeout 15m ./...
 
-lint: ## golangci-lint, pinned in test/tools, here and in test/system
+lint: ## golangci-lint, pinned in test/tools, here, in test/system and in deploy/images
 	$(TOOL) golangci-lint run ./...
 	cd test/system && $(TOOL) golangci-lint run ./...
+	cd deploy/images && $(TOOL) golangci-lint run ./...
 
 fuzz: ## every fuzz target for FUZZTIME, one after the other: 25 minutes with the 1m it is, 3 with FUZZTIME=2s
 	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' cmd internal | sort); do \
@@ -63,4 +89,4 @@ generate-check: ## are the generated files those that the sources give?
 	test/generate
 
 clean: ## remove what was built
-	rm -rf $(BIN) .cache
+	rm -rf $(BIN) $(DIST) .cache

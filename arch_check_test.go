@@ -166,6 +166,12 @@ var fabrications = []fabricated{
 	{from: "internal/anything", to: "internal/testnet", reason: "testnet makes and removes"},
 	{from: "internal/anything", to: "internal/testnet", test: true},
 	{from: "test/system", to: "internal/testnet"},
+	{from: "cmd/controller", to: "deploy", reason: "for the command line tool"},
+	{from: "cmd/fairlead", to: "deploy"},
+	{from: "deploy", to: "helm.sh/helm/v4/pkg/action", reason: "the chart is data"},
+	{from: "deploy", to: "internal/kube", reason: "the chart is data"},
+	{from: "deploy", to: "internal/kube", test: true},
+	{from: "deploy", to: "helm.sh/helm/v4/pkg/engine"},
 	{from: "examples/vote/front", to: "internal/mesh", reason: "ordinary applications"},
 	{from: "examples/vote/front", to: "internal/mesh", test: true, reason: "ordinary applications"},
 	{from: "examples/vote/front", to: "examples/vote/proto"},
@@ -174,7 +180,7 @@ var fabrications = []fabricated{
 
 // source is a path as source files have it.
 func source(path string) string {
-	if first, _, _ := strings.Cut(path, "/"); slices.Contains([]string{"internal", "cmd", "test", "examples"}, first) {
+	if first, _, _ := strings.Cut(path, "/"); slices.Contains([]string{"internal", "cmd", "test", "examples", "deploy"}, first) {
 		return module + path
 	}
 	return path

@@ -91,6 +91,16 @@ var rules = []rule{
 		reason: "testnet makes and removes namespaces: it is for tests",
 	},
 	{
+		of:        []string{"cmd/...", "internal/..."},
+		except:    []string{"cmd/fairlead/..."},
+		unreached: list{"deploy", "helm.sh/helm/..."},
+		reason:    "the chart and Helm's engine are for the command line tool: nothing that runs in the cluster renders anything",
+	},
+	{
+		of: []string{"deploy"}, ours: none, unreached: list{"helm.sh/helm/v4/pkg/action", "helm.sh/helm/v4/pkg/kube"},
+		reason: "the chart is data, rendered without a cluster: Helm's client brings kubectl and a registry along",
+	},
+	{
 		of: []string{"examples/..."}, ours: list{"examples/..."}, tests: true,
 		reason: "the examples are ordinary applications that know nothing of the mesh",
 	},

@@ -37,10 +37,10 @@ func namedDirectories(page string) map[string]bool {
 	return named
 }
 
-// isNamed is true also of what lies below a named directory.
+// isNamed is true also of what lies below a named directory, but not of what lies below one at the top.
 func isNamed(named map[string]bool, path string) bool {
 	elements := strings.Split(path, "/")
-	for n := len(elements); n >= 2; n-- {
+	for n := len(elements); n >= min(2, len(elements)); n-- {
 		if named[strings.Join(elements[:n], "/")] {
 			return true
 		}
@@ -50,9 +50,9 @@ func isNamed(named map[string]bool, path string) bool {
 
 func TestIsNamed(t *testing.T) {
 	named := namedDirectories("Prose with `internal/prose` in it.\n" +
-		"| `internal/l7` | Everything, and `internal/other`. |\n| `test/a`, `test/b` | Two. |\n")
+		"| `internal/l7` | Everything, and `internal/other`. |\n| `test/a`, `test/b` | Two. |\n| `top` | One. |\n")
 	for path, want := range map[string]bool{
-		"internal/l7": true, "internal/l7/h1": true, "test/b": true,
+		"internal/l7": true, "internal/l7/h1": true, "test/b": true, "top": true, "top/below": false,
 		"internal/l8": false, "internal/other": false, "internal/prose": false, "test": false,
 	} {
 		if got := isNamed(named, path); got != want {
