@@ -56,6 +56,18 @@ func (t *tool) completeNames(k kind) completion {
 	}
 }
 
+// completeMany offers more names of a kind, but none twice.
+func (t *tool) completeMany(k kind) completion {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		f := t.quick()
+		if f == nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		all := slices.DeleteFunc(t.names(cmd, f, k), func(n string) bool { return slices.Contains(args, n) })
+		return all, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // names of a kind in the namespace that is looked at.
 func (t *tool) names(cmd *cobra.Command, f *fleet.Fleet, k kind) []string {
 	ctx, q := cmd.Context(), remote.Query{Namespace: t.namespace(f.Client)}

@@ -69,6 +69,7 @@ nodes' proxies and the controller through the API server.`,
 	f.StringArrayVar(&t.remote.AsGroups, "as-group", nil, "group to act as, with --as; may be repeated")
 	root.AddGroup(&cobra.Group{ID: "mesh", Title: "The mesh:"}, &cobra.Group{ID: "pods", Title: "Who is in it:"}, &cobra.Group{ID: "see", Title: "What passes through it:"})
 	root.AddCommand(t.versionCommand(), t.checkCommand(),
+		t.enrollCommand(), t.unenrollCommand(), t.injectCommand(),
 		t.statCommand(), t.edgesCommand(), t.routesCommand(), t.identityCommand(), t.endpointsCommand(), t.explainCommand())
 	return root
 }
