@@ -171,7 +171,7 @@ func (d *discover) wants(n mesh.Name) bool { return d.all || d.subs[n] }
 func (d *discover) freshEndpoints(delta *mesh.Delta) {
 	for name := range d.fresh {
 		switch e := d.server.cfg.World.Endpoints(name); {
-		case !d.subs[name] && !(d.all && e != nil):
+		case !d.subs[name] && (!d.all || e == nil):
 			delta.GoneEndpoints = append(delta.GoneEndpoints, name)
 		case e == nil:
 			delta.Endpoints = append(delta.Endpoints, &mesh.Endpoints{Service: name})

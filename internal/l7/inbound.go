@@ -94,10 +94,11 @@ func (in *arrival) decide() {
 	in.plainErr = in.authorize()
 }
 
-// reject refuses plaintext: with an answer to HTTP, and with a reset to everything else, and to everybody as long as it is
-// not known why.
+// reject refuses plaintext: with an answer to HTTP, and with a reset to everything else. A reset is also for what passes by
+// itself, and so is no answer to a request: that the reason is not known, and that the peer's node does not know yet that
+// this pod is in the mesh.
 func (in *arrival) reject(kind Kind) {
-	if kind.http() && !errors.Is(in.plainErr, ErrUndecided) {
+	if kind.http() && !in.Origin.Mesh && !errors.Is(in.plainErr, ErrUndecided) {
 		in.f.warn(CauseRefused, in.plainErr)
 		in.f.serveHTTP(kind, &route{in: in, refused: in.plainErr})
 		return

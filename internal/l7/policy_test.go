@@ -124,6 +124,23 @@ func TestPolicyResetsTheRest(t *testing.T) {
 	}
 }
 
+// TestPolicyResetsAMeshPeersHTTP: its node does not know yet that this pod is in the mesh, and is to try again.
+func TestPolicyResetsAMeshPeersHTTP(t *testing.T) {
+	w, in, _, _ := guarded(t, func(w *world) net.Listener { return w.httpApp(report) }, onlyTLS, Limits{})
+	peer := w.pod(1, true)
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: peer.real.AsSlice()}}
+	c, err := d.Dial("tcp", in.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	if err := isReset(c); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestPolicyThatIsNotKnownYet holds plaintext back until it is known, and refuses it when that takes too long.
 func TestPolicyThatIsNotKnownYet(t *testing.T) {
 	for name, tc := range map[string]struct {
