@@ -20,7 +20,7 @@ import (
 	"fairlead.io/fairlead/internal/kube"
 )
 
-// adminServer serves /readyz, /metrics and /problems, and in a cluster /leader and /uninstall-state.
+// adminServer serves /healthz, /readyz, /metrics and /problems, and in a cluster /leader and /uninstall-state.
 type adminServer struct {
 	awaits   func() []string          // what of the source has not been read yet
 	ignored  func() []compile.Problem // nil in a cluster
@@ -77,6 +77,7 @@ func (a *adminServer) run(ctx context.Context, l net.Listener) error {
 
 func (a *adminServer) handler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.HandleFunc("GET /problems", a.showProblems)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))

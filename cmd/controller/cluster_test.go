@@ -352,6 +352,16 @@ func TestTheIssuerOfAClusterIsRotated(t *testing.T) {
 	eventually(t, "both roots", func() bool { return c.bundle().Len() == 2 })
 	eventually(t, "signed by the new issuer", func() bool { _, err := c.join(alone, "a", "token-of-a"); return err == nil })
 	eventually(t, "no problem is left", func() bool { return !strings.Contains(r.get("/problems"), "issuer") })
+	// The Secret is deleted: another issuer is made, and taken over in the same way.
+	c.Delete("secrets", ns, "fairlead-issuer")
+	eventually(t, "a third root", func() bool { return c.bundle().Len() == 3 })
+	eventually(t, "signed by the third issuer", func() bool {
+		_, err := c.join(alone, "a", "token-of-a")
+		_, all := c.join(c.bundle(), "a", "token-of-a")
+		return err != nil && all == nil
+	})
+	c.setIssuer(t, ca)
+	eventually(t, "signed by the second issuer again", func() bool { _, err := c.join(alone, "a", "token-of-a"); return err == nil })
 	// Roots that somebody else publishes, and an issuer that they do not vouch for.
 	other, _ := newIssuer(t)
 	text, err := json.Marshal(string(ca.RootPEM()))

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"os"
 	"strings"
@@ -25,6 +26,7 @@ type options struct {
 	leafTTL       time.Duration
 	system        string
 	warmUp, leave time.Duration
+	logLevel      slog.Level
 	kube          kubeOptions
 	stderr        io.Writer
 }
@@ -65,11 +67,12 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.roots, "roots", "", "trusted roots, PEM, one or more; ca.crt of --ca-dir, or the top of --ca-cert, by default")
 	f.StringVar(&o.tokens, "tokens", "", "bootstrap tokens: lines \"node token\"")
 	f.StringVar(&o.listen, "listen", ":9902", "address for the nodes (gRPC)")
-	f.StringVar(&o.admin, "admin", ":9903", "address for /readyz, /metrics and /problems")
+	f.StringVar(&o.admin, "admin", ":9903", "address for /healthz, /readyz, /metrics and /problems")
 	f.DurationVar(&o.leafTTL, "leaf-ttl", 4*time.Hour, "lifetime of the certificates of nodes and accounts")
 	f.StringVar(&o.system, "system-namespaces", "kube-system,fairlead-system", "namespaces that are never enrolled; --namespace is one of them")
 	f.DurationVar(&o.warmUp, "warm-up", 10*time.Second, "longest wait for the keepers after a start, before proxies are told the world")
 	f.DurationVar(&o.leave, "leave", 10*time.Second, "longest wait for the proxies before a leaving pod is released")
+	f.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "lowest level that is logged: DEBUG, INFO, WARN or ERROR")
 	o.kube.flags(f)
 	if err := f.Parse(args); err != nil {
 		return nil, err

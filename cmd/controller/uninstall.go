@@ -42,7 +42,7 @@ func parseUninstall(args []string, stderr io.Writer) (cfg kube.UninstallConfig, 
 	f.StringVar(&cfg.IssuerSecret, "issuer-secret", kube.IssuerSecret, "Secret with the issuer; deleted if the controller has made it")
 	f.StringVar(&cfg.RootsConfigMap, "roots-configmap", kube.RootsConfigMap, "ConfigMap with the roots; deleted if the controller has made it")
 	f.StringVar(&manifest, "cleanup-manifest", "", "file with the DaemonSet "+kube.Cleanup+", which cleans a node and is then ready")
-	f.DurationVar(&cfg.Timeout, "timeout", 2*time.Minute, "longest wait of each step")
+	f.DurationVar(&cfg.Timeout, "timeout", 2*time.Minute, "how long all may take; a third of it is for leaving the mesh in order")
 	f.DurationVar(&cfg.Silence, "silence", 20*time.Second, "how long a controller or node that says nothing is waited for")
 	if err := f.Parse(args); err != nil {
 		return cfg, "", err

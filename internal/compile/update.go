@@ -97,7 +97,7 @@ func (w *World) admit(o Object) (warnings []error, err error) {
 	}
 	switch v := o.Value.(type) {
 	case *corev1.Namespace:
-		return nil, w.setNamespace(v)
+		return w.setNamespace(v)
 	case *corev1.ServiceAccount:
 		return nil, nil
 	case *corev1.Node:

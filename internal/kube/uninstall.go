@@ -23,7 +23,7 @@ type UninstallConfig struct {
 	RootsConfigMap string
 	// Manifest is the DaemonSet that takes everything of ours off a node, as YAML.
 	Manifest []byte
-	// Timeout is the longest wait of one step; 2 min.
+	// Timeout is how long all may take; a third of it is for leaving in order. 2 min.
 	Timeout time.Duration
 	// Silence is how long somebody may say nothing before it is gone on without them: the controller, or a node
 	// that is not ready; 20 s.
@@ -66,6 +66,8 @@ func (u *Uninstaller) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, u.cfg.Timeout)
+	defer cancel()
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
@@ -148,7 +150,7 @@ func deletion(begun *metav1.Time, request func(metav1.DeleteOptions) error) erro
 // after a while it is gone on without them.
 func (u *Uninstaller) gone(ctx context.Context, what string, look func(context.Context) (*metav1.LabelSelector, error)) error {
 	silent := u.newPatience()
-	return u.poll(ctx, what+" to be gone", func(ctx context.Context) (bool, error) {
+	return u.poll(ctx, u.cfg.Timeout, what+" to be gone", func(ctx context.Context) (bool, error) {
 		selector, err := look(ctx)
 		if apierrors.IsNotFound(err) {
 			return true, nil
@@ -170,8 +172,6 @@ func (u *Uninstaller) gone(ctx context.Context, what string, look func(context.C
 
 // deleteGenerated deletes what the controller has made, and the sign to leave at the very last.
 func (u *Uninstaller) deleteGenerated(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, u.cfg.Timeout)
-	defer cancel()
 	core, ns := u.client.CoreV1(), u.cfg.Namespace
 	secrets, maps := core.Secrets(ns), core.ConfigMaps(ns)
 	issuer, err := secrets.Get(ctx, u.cfg.IssuerSecret, metav1.GetOptions{})

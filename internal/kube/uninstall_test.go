@@ -179,9 +179,11 @@ func TestUninstallLeavesWhatIsNotOurs(t *testing.T) {
 
 func TestUninstallWithoutAController(t *testing.T) {
 	for name, broken := range map[string]func(*installed){
-		"gone":   func(i *installed) { i.Delete("endpointslices.discovery.k8s.io", ns, Controller) },
-		"silent": func(i *installed) { i.Merge("endpointslices.discovery.k8s.io", ns, Controller, `{"ports": [{"name": "admin", "port": 1}]}`) },
-		"mad":    func(i *installed) { i.answer.Store("<html>") },
+		"gone": func(i *installed) { i.Delete("endpointslices.discovery.k8s.io", ns, Controller) },
+		"silent": func(i *installed) {
+			i.Merge("endpointslices.discovery.k8s.io", ns, Controller, `{"ports": [{"name": "admin", "port": 1}]}`)
+		},
+		"mad": func(i *installed) { i.answer.Store("<html>") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := install(t)
@@ -202,7 +204,7 @@ func TestUninstallWithoutAController(t *testing.T) {
 // TestUninstallOfPodsThatDoNotLeave: who does not leave in time is cut off.
 func TestUninstallOfPodsThatDoNotLeave(t *testing.T) {
 	i := install(t)
-	i.cfg.Timeout = 300 * time.Millisecond
+	i.cfg.Timeout = 3 * time.Second
 	i.answer.Store(`{"closed": true, "inMesh": 0, "captured": {"a": 1}}`)
 	done := i.begin(t)
 	eventually(t, "the clean-up begins", func() bool { return i.there("daemonsets.apps", Cleanup) })

@@ -40,14 +40,15 @@ var (
 	errNoController = errors.New("there is no controller")
 )
 
-// poll looks until the answer is yes, or for Timeout. Failures are looked over: the API server may be away for a
+// poll looks until the answer is yes, or the time is over. Failures are looked over: the API server may be away for a
 // moment.
-func (u *Uninstaller) poll(ctx context.Context, what string, look func(context.Context) (bool, error)) error {
-	limit, cancel := context.WithTimeout(ctx, u.cfg.Timeout)
+func (u *Uninstaller) poll(ctx context.Context, atMost time.Duration, what string, look func(context.Context) (bool, error)) error {
+	limit, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
 	last := errNotYet
 	for {
-		request, cancel := context.WithTimeout(ctx, requestTimeout) // the last one ends after the limit, with an answer
+		// The last one may end after the limit, but with an answer.
+		request, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 		yes, err := look(request)
 		cancel()
 		if yes {
@@ -83,7 +84,7 @@ func (p *patience) over(lasts bool) bool {
 // leave waits until nobody is in the mesh. Who does not leave in time is cut off by the clean-up.
 func (u *Uninstaller) leave(ctx context.Context) error {
 	silent, missing := u.newPatience(), u.newPatience()
-	err := u.poll(ctx, "everybody to leave the mesh", func(ctx context.Context) (bool, error) {
+	err := u.poll(ctx, u.cfg.Timeout/3, "everybody to leave the mesh", func(ctx context.Context) (bool, error) {
 		state, err := u.state(ctx)
 		if errors.Is(err, errNoController) || silent.over(err != nil) {
 			u.cfg.Log.Warn("the controller does not answer: going on without it", "err", err)
@@ -166,7 +167,7 @@ func (u *Uninstaller) clean(ctx context.Context, cleanup *appsv1.DaemonSet) erro
 	sets := u.client.AppsV1().DaemonSets(u.cfg.Namespace)
 	made := false
 	silent := u.newPatience()
-	return u.poll(ctx, "all nodes to be clean", func(ctx context.Context) (bool, error) {
+	return u.poll(ctx, u.cfg.Timeout, "all nodes to be clean", func(ctx context.Context) (bool, error) {
 		if !made {
 			if _, err := sets.Create(ctx, cleanup, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 				return false, fmt.Errorf("make DaemonSet %s: %w", Cleanup, err)
@@ -219,6 +220,8 @@ func (u *Uninstaller) podsLeft(ctx context.Context, selector *metav1.LabelSelect
 	for _, p := range pods.Items {
 		switch {
 		case !wanted(&p):
+		case p.Spec.NodeName == "":
+			l.here = append(l.here, "no node: pod "+p.Name)
 		case there[p.Spec.NodeName]:
 			l.here = append(l.here, p.Spec.NodeName+why(&p))
 		default:
