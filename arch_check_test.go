@@ -165,6 +165,8 @@ var fabrications = []fabricated{
 	{from: "internal/kube", to: "internal/compile"},
 	{from: "internal/node", to: "internal/kube", reason: "whoever imports it"},
 	{from: "deploy", to: "internal/kube", test: true},
+	{from: "cmd/controller", to: "internal/kube/kubetest", reason: "kubetest is an API server"},
+	{from: "cmd/controller", to: "internal/kube/kubetest", test: true},
 	{from: "cmd/fairlead", to: "internal/kube/remote"},
 	{from: "cmd/nodeproxy", to: "internal/kube", reason: "a node speaks to our controller"},
 	{from: "cmd/controller", to: "internal/kube"},

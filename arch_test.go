@@ -71,9 +71,13 @@ var rules = []rule{
 		reason: "the cluster goes in as objects, tokens and texts: it knows no node and no stream",
 	},
 	{
-		of: []string{"..."}, except: []string{"cmd/controller/...", "cmd/fairlead/...", "internal/kube/..."},
-		never:  list{"internal/kube/..."},
+		of: []string{"..."}, except: []string{"cmd/controller/...", "cmd/fairlead/..."},
+		never:  list{"internal/kube"},
 		reason: "whoever imports it can speak to the API server",
+	},
+	{
+		of: []string{"..."}, except: []string{"internal/kube/kubetest", "test/..."}, never: list{"internal/kube/kubetest"},
+		reason: "kubetest is an API server for tests",
 	},
 	{
 		of: []string{"internal/cni/..."}, except: []string{"internal/cni/install/..."}, ours: list{"internal/cni"},

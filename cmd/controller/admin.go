@@ -20,7 +20,7 @@ import (
 	"fairlead.io/fairlead/internal/kube"
 )
 
-// adminServer serves /readyz, /metrics and /problems, and in a cluster /leader and /uninstall-state.
+// adminServer serves /healthz, /readyz, /metrics and /problems, and in a cluster /leader and /uninstall-state.
 type adminServer struct {
 	awaits   func() []string          // what of the source has not been read yet
 	ignored  func() []compile.Problem // nil in a cluster
@@ -77,6 +77,7 @@ func (a *adminServer) run(ctx context.Context, l net.Listener) error {
 
 func (a *adminServer) handler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.HandleFunc("GET /problems", a.showProblems)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
@@ -92,10 +93,13 @@ func (a *adminServer) handler() http.Handler {
 func (a *adminServer) readyz(w http.ResponseWriter, _ *http.Request) {
 	pending := a.awaits()
 	s, waiting := a.now()
-	if waiting != nil {
+	leader, own := a.leads()
+	switch {
+	case waiting != nil:
 		pending = append(pending, fmt.Sprintf("issuer (%v)", waiting))
-	}
-	if s != nil {
+	case own && s == nil:
+		pending = append(pending, "the world")
+	case s != nil:
 		if _, err := s.own.Certificate(); err != nil {
 			pending = append(pending, "certificate")
 		}
@@ -105,10 +109,8 @@ func (a *adminServer) readyz(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ready")
-	if a.election == nil {
-		return
-	}
-	switch leader, own := a.election.Leader(); {
+	switch {
+	case a.election == nil:
 	case own:
 		fmt.Fprintln(w, "this replica leads")
 	case leader != "":
@@ -116,6 +118,14 @@ func (a *adminServer) readyz(w http.ResponseWriter, _ *http.Request) {
 	default:
 		fmt.Fprintln(w, "standby; no leader is known")
 	}
+}
+
+// leads is who leads, and whether that is this replica.
+func (a *adminServer) leads() (leader string, own bool) {
+	if a.election == nil {
+		return "", false
+	}
+	return a.election.Leader()
 }
 
 // leader tells who leads.

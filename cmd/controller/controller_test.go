@@ -140,28 +140,33 @@ func (s *started) bundle() *identity.Bundle {
 // bootstrap gets a certificate by token.
 func (s *started) bootstrap(b *identity.Bundle, token string) (*identity.Static, []byte, error) {
 	s.t.Helper()
+	return bootstrap(s.t, s.nodes, "a", b, token)
+}
+
+func bootstrap(t testing.TB, addr, node string, b *identity.Bundle, token string) (*identity.Static, []byte, error) {
+	t.Helper()
 	id, err := identity.ControllerID(b.TrustDomain())
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	key, err := identity.NewKey()
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	csr, err := identity.NewCSR(key)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	target := control.Target{Addr: s.nodes, Node: "a", TLS: identity.ClientTLS(nil, b, identity.OnlyID(id))}
+	target := control.Target{Addr: addr, Node: node, TLS: identity.ClientTLS(nil, b, identity.OnlyID(id))}
 	issued, roots, err := control.Issue(ctx, target, token, []control.CertificateRequest{{CSR: csr}})
 	if err != nil {
 		return nil, nil, err
 	}
 	cert, err := identity.NewCertificate(issued[0].Chain, key)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return &identity.Static{Cert: cert}, roots, nil
 }
@@ -226,13 +231,18 @@ func TestAControllerFromNothing(t *testing.T) {
 			t.Errorf("metrics lack %s", want)
 		}
 	}
-	lint, err := promlint.New(strings.NewReader(text)).Lint()
+	lint(t, text)
+}
+
+func lint(t *testing.T, metrics string) {
+	t.Helper()
+	problems, err := promlint.New(strings.NewReader(metrics)).Lint()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range lint {
-		if strings.HasPrefix(l.Metric, "fairlead_") {
-			t.Errorf("%s: %s", l.Metric, l.Text)
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "fairlead_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
 	}
 }

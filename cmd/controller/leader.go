@@ -21,6 +21,7 @@ type replica struct {
 	source   *kube.Source
 	election *kube.Election
 	reviewer *kube.Reviewer
+	taints   func(keepers func() []string) *kube.Taints
 	address  func(nodes, admin netip.AddrPort) *kube.Address
 	admin    *adminServer
 	adminAt  netip.AddrPort
@@ -49,6 +50,9 @@ func runKubernetes(ctx context.Context, o *options, td identity.TrustDomain, log
 			Client: client, Namespace: k.namespace, PodName: k.podName, PodIP: netip.MustParseAddr(k.podIP),
 			Nodes: nodes.Port(), Admin: adminAt.Port(), Log: log,
 		})
+	}
+	r.taints = func(keepers func() []string) *kube.Taints {
+		return kube.NewTaints(kube.TaintsConfig{Client: client, Source: r.source, Keepers: keepers, Log: log})
 	}
 	r.admin.awaits, r.admin.election = r.source.Pending, r.election
 	r.admin.register(r.reviewer, r.source)
@@ -112,6 +116,9 @@ func (r *replica) lead(ctx context.Context) error {
 	group.Go(func() error { return feed.Run(ctx) })
 	group.Go(func() error { return s.run(ctx, nodes) })
 	group.Go(func() error { return r.address(addrPort(nodes.Addr()), r.adminAt).Run(ctx) })
+	if r.o.kube.startupTaint {
+		group.Go(func() error { return r.taints(s.server.Keepers).Run(ctx) })
+	}
 	return group.Wait()
 }
 

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"os"
 	"strings"
@@ -27,6 +28,7 @@ type options struct {
 	system        string
 	policy        mesh.DefaultPolicy
 	warmUp, leave time.Duration
+	logLevel      slog.Level
 	kube          kubeOptions
 	stderr        io.Writer
 }
@@ -40,6 +42,7 @@ type kubeOptions struct {
 	makeIssuer             bool
 	issuerWait             time.Duration
 	nodeAccount            string
+	startupTaint           bool
 	lease, renew, leaseTry time.Duration
 }
 
@@ -66,7 +69,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.roots, "roots", "", "trusted roots, PEM, one or more; ca.crt of --ca-dir, or the top of --ca-cert, by default")
 	f.StringVar(&o.tokens, "tokens", "", "bootstrap tokens: lines \"node token\"")
 	f.StringVar(&o.listen, "listen", ":9902", "address for the nodes (gRPC)")
-	f.StringVar(&o.admin, "admin", ":9903", "address for /readyz, /metrics and /problems")
+	f.StringVar(&o.admin, "admin", ":9903", "address for /healthz, /readyz, /metrics and /problems")
 	f.DurationVar(&o.leafTTL, "leaf-ttl", 4*time.Hour, "lifetime of the certificates of nodes and accounts")
 	f.StringVar(&o.system, "system-namespaces", "kube-system,fairlead-system", "namespaces that are never enrolled; --namespace is one of them")
 	f.Func("default-policy", "whose connections a pod takes, unless it or its namespace says: allow (everybody's) or authenticated (those of the mesh); default allow",
@@ -76,6 +79,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		})
 	f.DurationVar(&o.warmUp, "warm-up", 10*time.Second, "longest wait for the keepers after a start, before proxies are told the world")
 	f.DurationVar(&o.leave, "leave", 10*time.Second, "longest wait for the proxies before a leaving pod is released")
+	f.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "lowest level that is logged: DEBUG, INFO, WARN or ERROR")
 	o.kube.flags(f)
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -96,6 +100,7 @@ func (k *kubeOptions) flags(f *flag.FlagSet) {
 	f.BoolVar(&k.makeIssuer, "make-issuer", true, "make the Secret if it is not there; false if somebody else is going to")
 	f.DurationVar(&k.issuerWait, "issuer-wait", time.Minute, "how long nodes are told new roots before an issuer under them is taken")
 	f.StringVar(&k.nodeAccount, "node-account", kube.Node, "service account of the keepers, in --namespace")
+	f.BoolVar(&k.startupTaint, "startup-taint", false, "take the taint "+kube.StartupTaint+" off nodes whose keepers have reported")
 	f.DurationVar(&k.lease, "lease-duration", 10*time.Second, "how long others wait for a leader that is silent")
 	f.DurationVar(&k.renew, "lease-renew", 7*time.Second, "how long a leader tries to renew its lease before it gives up")
 	f.DurationVar(&k.leaseTry, "lease-retry", 2*time.Second, "pause between two tries to get or renew the lease")

@@ -94,11 +94,22 @@ func (t *trust) changed(what string, parts ...[]byte) bool {
 
 // follow takes what changes until the context ends.
 func (t *trust) follow(ctx context.Context) error {
-	for t.texts.Next(ctx) {
+	for t.next(ctx) {
 		t.stands("prepare issuer and roots", t.texts.Prepare(ctx))
 		t.reload()
 	}
 	return nil
+}
+
+// next waits until the texts may have changed, or an issuer may be taken that had to wait.
+func (t *trust) next(ctx context.Context) bool {
+	due := t.rootsAt.Add(t.wait)
+	if !time.Now().Before(due) {
+		return t.texts.Next(ctx)
+	}
+	soon, cancel := context.WithDeadline(ctx, due)
+	defer cancel()
+	return t.texts.Next(soon) || ctx.Err() == nil
 }
 
 // reload takes roots before the issuer: who is signed by the new one must be believed first.

@@ -48,14 +48,20 @@ func enrolValue(labels map[string]string) (value string, err error) {
 	}
 }
 
+// setNamespace takes a namespace with a label that says nothing as it was, and a new one as not enrolled: it must be known,
+// or its pods could not start.
 func (w *World) setNamespace(ns *corev1.Namespace) (warnings []error, err error) {
+	old, known := w.namespaces[ns.Name]
 	v, err := enrolValue(ns.Labels)
-	if err != nil {
+	if err != nil && known {
 		return nil, err
 	}
+	if err != nil {
+		warnings = []error{err}
+	}
 	on := v == enabled && !w.system[ns.Name]
-	old, known := w.namespaces[ns.Name]
-	policy, warnings := policyValue(ns.Annotations, w.policies[ns.Name], known)
+	policy, more := policyValue(ns.Annotations, w.policies[ns.Name], known)
+	warnings = append(warnings, more...)
 	if known && old == on && w.policies[ns.Name] == policy {
 		return warnings, nil
 	}

@@ -33,6 +33,12 @@ func (b *Bundle) Vouches(certPEM, keyPEM []byte) error {
 	return nil
 }
 
+// Rooted tells whether the issuer's chain ends in a root, so that RootPEM is one.
+func (c *CA) Rooted() bool {
+	certs, err := parseCertificates(c.issuer.Load().pem)
+	return err == nil && selfSigned(certs[len(certs)-1])
+}
+
 // JoinRoots adds roots to those that there are, as PEM, and leaves out of the old what has expired or cannot be read.
 func JoinRoots(old, more []byte) ([]byte, error) {
 	added, err := parseCertificates(more)

@@ -62,6 +62,9 @@ func (e *Election) set(leader string, leads bool) {
 }
 
 func (e *Election) heard(name string) {
+	if name == "" { // the lease was given back
+		return
+	}
 	e.cfg.Log.Info("leader", "replica", name)
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -24,6 +25,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 )
+
+var logOnce sync.Once
 
 // requestTimeout is the deadline of a single request; a list of everything may take longer.
 const (
@@ -34,7 +37,7 @@ const (
 // Connect makes a client of the cluster that a kubeconfig names, or of the one that this process runs in. It makes
 // no request.
 func Connect(kubeconfig, userAgent string, log *slog.Logger) (kubernetes.Interface, error) {
-	klog.SetSlogLogger(log) // client-go has no other way to be told
+	logOnce.Do(func() { klog.SetSlogLogger(log) }) // of a process: client-go has no other way to be told
 	cfg, err := clusterConfig(kubeconfig)
 	if err != nil {
 		return nil, err

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"reflect"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -111,9 +111,19 @@ func (m *mirror) listed(ctx context.Context, o metav1.ListOptions) (runtime.Obje
 func (m *mirror) watched(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 	o.FieldSelector = m.fields
 	w, err := m.watch(ctx, o)
+	if err == nil && reflect.TypeOf(w) == cut {
+		m.source.fares(m, "watch", errCut)
+		return w, nil
+	}
 	m.source.fares(m, "watch", err)
 	return w, err
 }
+
+// A watch whose connection ends before the answer is an empty one to the client, and no error.
+var (
+	cut    = reflect.TypeOf(watch.NewEmptyWatch())
+	errCut = errors.New("the connection ended before the answer")
+)
 
 // Transformer has the reflector's own copies slimmed as well.
 func (m *mirror) Transformer() cache.TransformFunc {
@@ -171,9 +181,4 @@ func (m *mirror) key(object any) (compile.Key, error) {
 // owns tells whether a key is of this resource.
 func (m *mirror) owns(k compile.Key) bool {
 	return m.kind == k.Kind && (m.name == "" || m.name == k.Name)
-}
-
-// ended tells whether an error is only that a stream has come to its end.
-func ended(err error) bool {
-	return err == nil || errors.Is(err, context.Canceled) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -101,9 +102,10 @@ func (s *Source) Problems() []compile.Problem {
 // fares remembers how the last request of a resource went, and logs when that turns: what fails as a watch is tried
 // as a list at once, so that the texts alternate.
 func (s *Source) fares(m *mirror, verb string, err error) {
-	if ended(err) {
-		err = nil
-	} else {
+	if errors.Is(err, context.Canceled) {
+		err = nil // it was this controller that ended it
+	}
+	if err != nil {
 		err = fmt.Errorf("%s: %w", verb, err)
 	}
 	s.mu.Lock()
