@@ -120,8 +120,8 @@ spec:
 `, name, ns, pinned(node), image, command))
 	l := load{ns, name}
 	eventually(t, 60*time.Second, "start of load "+name, func() error {
-		phase, err := lab.try(t.Context(), "-n", ns, "get", "pod", name, "-o", "jsonpath={.status.phase}")
-		if err == nil && phase != "Running" && phase != "Succeeded" {
+		phase, err := lab.try(t.Context(), "-n", ns, "get", "pod", name, "-o", "jsonpath={.status.phase} {.status.podIP}")
+		if err == nil && !strings.HasPrefix(phase, "Running ") && !strings.HasPrefix(phase, "Succeeded") {
 			err = fmt.Errorf("it is %s", phase)
 		}
 		return err
