@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -54,6 +56,9 @@ func runCleanup(ctx context.Context, args []string) error {
 
 // untilClean cleans up, then stays.
 func (f *cleanupFlags) untilClean(ctx context.Context, log *slog.Logger) error {
+	if err := os.MkdirAll(filepath.Dir(f.readySocket), 0o755); err != nil { // an image of our own has no /tmp
+		return fmt.Errorf("make directory for probes: %w", err)
+	}
 	var left atomic.Pointer[string]
 	say := func(what string) { left.Store(&what) }
 	say("the clean-up")

@@ -301,7 +301,7 @@ func (k *Keeper) reapply() {
 	for _, r := range k.records {
 		k.decide(r)
 	}
-	if err := k.apply(); err != nil {
+	if err := k.apply(); err != nil && !errors.Is(err, errSuperseded) {
 		k.cfg.Log.Error("not wholly in force", "err", err)
 	}
 }

@@ -194,7 +194,7 @@ func (k *Keeper) forgetGone() {
 			k.drop(r)
 		}
 	}
-	if err := k.apply(); err != nil {
+	if err := k.apply(); err != nil && !errors.Is(err, errSuperseded) {
 		k.cfg.Log.Warn("not wholly in force", "err", err)
 	}
 }

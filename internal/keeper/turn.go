@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -135,11 +136,14 @@ func (k *Keeper) own(ctx context.Context) error {
 // tend looks after the kernel's side, and ends when another keeper decides: then nothing new comes to this one's proxy,
 // which has to know.
 func (k *Keeper) tend(ctx context.Context) error {
+	said := ""
 	for every(ctx, turnEvery) {
 		err := k.owner.act(func() error {
-			if err := k.cfg.Redirect.Sweep(); err != nil {
-				k.cfg.Log.Warn("sweep", "err", err)
+			now := fmt.Sprint(k.cfg.Redirect.Sweep())
+			if now != said && now != fmt.Sprint(nil) {
+				k.cfg.Log.Warn("sweep", "err", now)
 			}
+			said = now
 			return nil
 		})
 		if errors.Is(err, errSuperseded) {
