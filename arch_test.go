@@ -97,7 +97,7 @@ var rules = []rule{
 	},
 	{
 		of: []string{"..."}, except: []string{"internal/fleet/fleettest/...", "test/..."},
-		never: list{"internal/fleet/fleettest/...", "internal/kube/remote/remotetest/..."},
+		never:  list{"internal/fleet/fleettest/...", "internal/kube/remote/remotetest/..."},
 		reason: "a cluster in memory is for tests",
 	},
 	{
