@@ -100,6 +100,20 @@ var rules = []rule{
 		reason:    "a node speaks to our controller, never to the API server",
 	},
 	{
+		of:        []string{"cmd/fairlead/...", "internal/check/...", "internal/fleet/...", "internal/traffic/..."},
+		unreached: list{"internal/l7/...", "internal/redirect/...", "internal/keeper/...", "internal/node", "internal/control/..."},
+		reason:    "the tool asks the programs over HTTP, and knows of the node what it says (internal/node/debug)",
+	},
+	{
+		of: []string{"internal/node/debug"}, ours: none, others: none,
+		reason: "both ends of the question know it: it is types only",
+	},
+	{
+		of: []string{"..."}, except: []string{"internal/fleet/fleettest/...", "test/..."},
+		never:  list{"internal/fleet/fleettest/...", "internal/kube/remote/remotetest/..."},
+		reason: "a cluster in memory is for tests",
+	},
+	{
 		of: []string{"..."}, except: []string{"internal/testnet/...", "test/..."}, never: list{"internal/testnet/..."},
 		reason: "testnet makes and removes namespaces: it is for tests",
 	},

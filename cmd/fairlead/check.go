@@ -64,7 +64,7 @@ func (t *tool) check(ctx context.Context, o *checkOptions) error {
 	if err != nil {
 		return err
 	}
-	options := check.Options{Version: admin.Version, Kubectl: kubectlVersion}
+	options := check.Options{Version: admin.Version, Kubectl: kubectlVersion, Chart: chartFor(t.home)}
 	if t.remote.Namespace != "" {
 		options.Namespace = t.remote.Namespace
 	}

@@ -21,12 +21,12 @@ type testingT struct{}
 
 // cluster starts a cluster with the script's files on top of it:
 //
-//	cluster [-empty] [-denied=[account:][verb/]resource,...] [-without=path,...] [-version=...] [-issuer=kind] [-leaf=kind] [file.yaml...]
+//	cluster [-empty] [-denied=[account:][verb/]resource,...] [-without=path,...] [-version=...] [-issuer=kind] [-leaf=kind] [-job=Complete|Failed|] [file.yaml...]
 //
 // A file named "pod@path" is what that pod answers instead, with % for the slashes of the path.
 func cluster(ts *testscript.TestScript, _ bool, args []string) {
 	c := fleettest.Empty(ts.Value(testingT{}).(testing.TB))
-	empty := false
+	empty, job := false, "Complete"
 	var without, files []string
 	for _, arg := range args {
 		name, value, _ := strings.Cut(arg, "=")
@@ -41,10 +41,17 @@ func cluster(ts *testscript.TestScript, _ bool, args []string) {
 			c.Version = value
 		case "-issuer":
 			c.IssuerKind = fleettest.Kind(value)
+		case "-job":
+			job = value
 		case "-leaf":
 			c.LeafKind = fleettest.Kind(value)
 		default:
 			files = append(files, arg)
+		}
+	}
+	c.Made = func(o remotetest.Object) { // the Job of the clean-up ends at once
+		if o["kind"] == "Job" && job != "" {
+			o["status"] = map[string]any{"conditions": []any{map[string]any{"type": job, "status": "True", "message": "deadline exceeded"}}}
 		}
 	}
 	if !empty {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -24,6 +25,32 @@ func (t *tool) quick() *fleet.Fleet {
 		return nil
 	}
 	return t.fleet(c)
+}
+
+// completeFlags offers what global flags may be.
+func (t *tool) completeFlags(root *cobra.Command) error {
+	fixed := func(words ...string) completion {
+		return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return words, cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+	contexts := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		all, err := remote.Contexts(t.remote)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		slices.Sort(all)
+		return all, cobra.ShellCompDirectiveNoFileComp
+	}
+	namespaces := func(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+		return t.completeNames(aNamespace)(cmd, nil, word)
+	}
+	return errors.Join(
+		root.RegisterFlagCompletionFunc("output", fixed("table", "wide", "json")),
+		root.RegisterFlagCompletionFunc("context", contexts),
+		root.RegisterFlagCompletionFunc("namespace", namespaces),
+		root.RegisterFlagCompletionFunc("fairlead-namespace", namespaces),
+	)
 }
 
 // complete offers the kinds first, and then the names that there are of one.

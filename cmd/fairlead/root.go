@@ -68,9 +68,12 @@ nodes' proxies and the controller through the API server.`,
 	f.StringVar(&t.remote.As, "as", "", "user to act as")
 	f.StringArrayVar(&t.remote.AsGroups, "as-group", nil, "group to act as, with --as; may be repeated")
 	root.AddGroup(&cobra.Group{ID: "mesh", Title: "The mesh:"}, &cobra.Group{ID: "pods", Title: "Who is in it:"}, &cobra.Group{ID: "see", Title: "What passes through it:"})
-	root.AddCommand(t.versionCommand(), t.checkCommand(),
+	root.AddCommand(t.versionCommand(), t.checkCommand(), t.installCommand(), t.upgradeCommand(), t.uninstallCommand(),
 		t.enrollCommand(), t.unenrollCommand(), t.injectCommand(),
 		t.statCommand(), t.edgesCommand(), t.routesCommand(), t.identityCommand(), t.endpointsCommand(), t.explainCommand())
+	if err := t.completeFlags(root); err != nil {
+		panic(err) // a flag that is not there: a mistake of ours
+	}
 	return root
 }
 

@@ -67,7 +67,11 @@ func add(c *fleettest.Cluster, text string) {
 }
 
 func options(t *testing.T) Options {
-	return Options{Version: "devel", Chart: objects(t, chart), Kubectl: func(context.Context) string { return "v1.36.0" }}
+	return Options{Version: "devel", Chart: installs(objects(t, chart)), Kubectl: func(context.Context) string { return "v1.36.0" }}
+}
+
+func installs(all []*unstructured.Unstructured) func(string, string) ([]*unstructured.Unstructured, error) {
+	return func(string, string) ([]*unstructured.Unstructured, error) { return all, nil }
 }
 
 func everyCheck() map[string]Check {

@@ -42,7 +42,7 @@ func checkDaemonSet(ctx context.Context, s *State) ([]Finding, error) {
 		return nil, err
 	}
 	if d.Status.DesiredNumberScheduled == 0 {
-		return []Finding{failed("see the value nodeSelector of the chart, and the labels of the nodes",
+		return []Finding{failed("see the value node.nodeSelector of the chart, and the labels of the nodes",
 			"the DaemonSet %s is meant for no node%s", fleet.NodeName, because(message))}, nil
 	}
 	hint := fmt.Sprintf("`kubectl -n %s describe daemonset %s` shows the events", s.Home, fleet.NodeName)
@@ -109,7 +109,7 @@ func checkCoverage(ctx context.Context, s *State) ([]Finding, error) {
 			continue
 		}
 		if missing := unmatched(d.Spec.Template.Spec.NodeSelector, n.Labels); len(missing) > 0 {
-			found = append(found, warned("label the node, or widen the value nodeSelector of the chart, if its pods are to be in the mesh",
+			found = append(found, warned("label the node, or widen the value node.nodeSelector of the chart, if its pods are to be in the mesh",
 				"node %s has no proxy: it lacks the labels %s", n.Name, strings.Join(missing, ", ")))
 			continue
 		}

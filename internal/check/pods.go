@@ -50,7 +50,7 @@ func trouble(now time.Time, p *corev1.Pod, c *corev1.ContainerStatus) []Finding 
 	if w := c.State.Waiting; w != nil {
 		switch w.Reason {
 		case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable":
-			return []Finding{failed("does the image exist, and may the node pull it? See the values image.repository, image.tag and image.pullSecrets of the chart",
+			return []Finding{failed("does the image exist, and may the node pull it? See the values image.repository, image.tag and imagePullSecrets of the chart",
 				"%s has no image %s: %s", at, c.Image, first(w.Message, w.Reason))}
 		case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
 			return []Finding{failed(fmt.Sprintf("`kubectl -n %s describe pod %s` shows the events", p.Namespace, p.Name),
@@ -73,7 +73,7 @@ func trouble(now time.Time, p *corev1.Pod, c *corev1.ContainerStatus) []Finding 
 			now.Sub(last.FinishedAt.Time).Round(time.Second), last.ExitCode, first(oneLine(last.Message), last.Reason))}
 	}
 	if missing, ok := kernelLacks(last.Message); ok && c.Name == fleet.KeeperName {
-		return []Finding{failed("use nodes with Linux 6.1 or newer and the features that are named, or keep Fairlead off this node: the value nodeSelector of the chart",
+		return []Finding{failed("use nodes with Linux 6.1 or newer and the features that are named, or keep Fairlead off this node: the value node.nodeSelector of the chart",
 			"node %s: the kernel lacks what the keeper needs: %s", p.Spec.NodeName, missing)}
 	}
 	return []Finding{failed(logs,

@@ -18,8 +18,8 @@ import (
 // Options say what is asked about.
 type Options struct {
 	Namespace string // of the checks of the mesh; empty for all
-	// Chart is what an installation consists of.
-	Chart   []*unstructured.Unstructured
+	// Chart gives what an installation consists of whose issuer and roots have these names.
+	Chart   func(issuer, roots string) ([]*unstructured.Unstructured, error)
 	Version string // of the tool
 	// Kubectl gives the version of the user's kubectl, as "v1.33.1"; empty if there is none.
 	Kubectl func(context.Context) string
@@ -41,6 +41,7 @@ type State struct {
 	scrapes     memo[[]fleet.Told[fleet.Metrics]]
 	leader      memo[*fleet.Told[fleet.Metrics]]
 	trusted     memo[*trust]
+	chart       memo[[]*unstructured.Unstructured]
 	leaves      memo[[]fleet.Told[debug.Identities]]
 	namespaces  memo[[]corev1.Namespace]
 	pods        memo[[]corev1.Pod]
@@ -130,6 +131,17 @@ func (s *State) states(ctx context.Context) ([]fleet.Told[debug.Node], error) {
 			return nil, err
 		}
 		return fleet.Proxies[debug.Node](ctx, s.Fleet, pods, debug.NodePath, nil), nil
+	})
+}
+
+// objects are what an installation consists of.
+func (s *State) objects(ctx context.Context) ([]*unstructured.Unstructured, error) {
+	if s.Chart == nil {
+		return nil, skip("what an installation consists of is not known")
+	}
+	return s.chart.get(func() ([]*unstructured.Unstructured, error) {
+		n := s.trustNames(ctx)
+		return s.Chart(n.issuer, n.roots)
 	})
 }
 

@@ -72,7 +72,7 @@ func checkValidity(ctx context.Context, s *State) ([]Finding, error) {
 		case now.After(c.NotAfter):
 			return []Finding{failed(hint, "%s has expired at %s", what, date(c.NotAfter))}
 		case now.Before(c.NotBefore):
-			return []Finding{failed("wait until then, or have it made anew by a machine whose clock is right. "+clockHint,
+			return []Finding{failed("wait until then, or have it made anew by a machine whose clock is right",
 				"%s begins in the future, at %s: is the clock right that it was made by?", what, date(c.NotBefore))}
 		}
 		return nil

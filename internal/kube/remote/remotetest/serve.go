@@ -205,6 +205,9 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.FormValue("dryRun") == "" {
+		if s.Made != nil {
+			s.Made(o)
+		}
 		s.put(path, o)
 		s.mu.Lock()
 		s.changed = append(s.changed, "POST "+path)

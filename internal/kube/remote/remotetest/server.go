@@ -40,6 +40,8 @@ type Server struct {
 	Date    func() time.Time // what its clock says; the real time without
 	Denied  func(Access) bool
 	Page    int // greatest length of a list's page; 500
+	// Made is told of every object that is created, and may change it, as those do who work in a cluster.
+	Made func(Object)
 
 	mu      sync.Mutex
 	objects map[string]Object       // by path
