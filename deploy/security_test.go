@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -30,6 +31,48 @@ func as[T any](t *testing.T, o *unstructured.Unstructured) *T {
 		t.Fatalf("%s %s: %v", o.GetKind(), o.GetName(), err)
 	}
 	return &typed
+}
+
+// TestFieldsAreThoseOfTheirKinds: no field that the API server would drop, or warn of.
+func TestFieldsAreThoseOfTheirKinds(t *testing.T) {
+	for name, o := range cases {
+		r := render(t, o)
+		for _, object := range slices.Concat(r.Objects, hookObjects(r)) {
+			switch object.GetKind() {
+			case "Namespace":
+				as[corev1.Namespace](t, object)
+			case "ResourceQuota":
+				as[corev1.ResourceQuota](t, object)
+			case "ServiceAccount":
+				as[corev1.ServiceAccount](t, object)
+			case "Secret":
+				as[corev1.Secret](t, object)
+			case "ConfigMap":
+				as[corev1.ConfigMap](t, object)
+			case "Service":
+				as[corev1.Service](t, object)
+			case "ClusterRole":
+				as[rbacv1.ClusterRole](t, object)
+			case "Role":
+				as[rbacv1.Role](t, object)
+			case "ClusterRoleBinding":
+				as[rbacv1.ClusterRoleBinding](t, object)
+			case "RoleBinding":
+				as[rbacv1.RoleBinding](t, object)
+			case "DaemonSet":
+				as[appsv1.DaemonSet](t, object)
+			case "Deployment":
+				as[appsv1.Deployment](t, object)
+			case "Job":
+				as[batchv1.Job](t, object)
+			case "PodDisruptionBudget":
+				as[policyv1.PodDisruptionBudget](t, object)
+			case "PodMonitor", "PrometheusRule": // the operator's: its types are not linked
+			default:
+				t.Errorf("%s: nothing is known of the kind %s", name, object.GetKind())
+			}
+		}
+	}
 }
 
 // pods are the three kinds of pods, and the one that the Job makes.
