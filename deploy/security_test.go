@@ -157,7 +157,7 @@ func TestMounts(t *testing.T) {
 		delete(keeper, "/run/fairlead-cleanup")
 		keeper["/var/lib/fairlead"] = mount{From: "/var/lib/fairlead", Type: "DirectoryOrCreate"}
 		keeper["/run/fairlead"] = mount{From: "/run/fairlead", Type: "DirectoryOrCreate"}
-		keeper["/run/fairlead-proxy"] = mount{From: "empty directory"}
+		keeper["/run/fairlead/proxy"] = mount{From: "empty directory"}
 		keeper["/var/run/secrets/fairlead"] = mount{From: "token for fairlead-controller", ReadOnly: true}
 		keeper["/etc/fairlead/roots"] = mount{From: "ConfigMap " + roots, ReadOnly: true}
 		for _, c := range []struct {
@@ -166,7 +166,7 @@ func TestMounts(t *testing.T) {
 			want map[string]mount
 		}{
 			{"keeper", mountsOf(t, p.node, "keeper"), keeper},
-			{"proxy", mountsOf(t, p.node, "proxy"), map[string]mount{"/run/fairlead-proxy": {From: "empty directory", ReadOnly: true}}},
+			{"proxy", mountsOf(t, p.node, "proxy"), map[string]mount{"/run/fairlead/proxy": {From: "empty directory", ReadOnly: true}}},
 			{"cleanup", mountsOf(t, p.cleanup, "cleanup"), cleanup},
 			{"controller", mountsOf(t, p.controller, "controller"), map[string]mount{}},
 			{"uninstall", mountsOf(t, p.uninstall, "uninstall"), map[string]mount{
