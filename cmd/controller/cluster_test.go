@@ -376,6 +376,30 @@ func TestTheIssuerOfAClusterIsRotated(t *testing.T) {
 	}
 }
 
+// TestAnIssuerWaitsForItsRoots: nodes are told new roots some time before anybody shows a certificate under them.
+func TestAnIssuerWaitsForItsRoots(t *testing.T) {
+	c := newCluster(t)
+	r := c.start(t, "c1", "--issuer-wait=1h")
+	eventually(t, "it leads", r.says("/readyz", "this replica leads"))
+	old := c.bundle()
+	k := c.keeper(t)
+	ca, alone := newIssuer(t)
+	c.setIssuer(t, ca)
+	eventually(t, "the keeper is told both roots", func() bool {
+		a := k.Assignment()
+		return a != nil && strings.Count(string(a.Roots), "BEGIN CERTIFICATE") == 2
+	})
+	if _, err := c.join(alone, "a", "token-of-a"); err == nil {
+		t.Error("the issuer is taken at once")
+	}
+	if _, err := c.join(old, "a", "token-of-a"); err != nil {
+		t.Errorf("the old issuer is not in force: %v", err)
+	}
+	if p := r.get("/problems"); strings.Contains(p, "issuer") {
+		t.Errorf("waiting is a problem: %s", p)
+	}
+}
+
 func TestAnIssuerThatSomebodyElseIsGoingToMake(t *testing.T) {
 	c := newCluster(t)
 	r := c.start(t, "c1", "--make-issuer=false")

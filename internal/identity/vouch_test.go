@@ -2,8 +2,13 @@ package identity
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/x509"
+	"math/big"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestRootsVouchForAnIssuer(t *testing.T) {
@@ -44,5 +49,21 @@ func TestJoinRoots(t *testing.T) {
 	}
 	if _, err := JoinRoots(a.RootPEM(), []byte("broken")); err == nil {
 		t.Error("broken roots were added")
+	}
+}
+
+func TestRootsThatHaveEndedAreNotKept(t *testing.T) {
+	key := must[*ecdsa.PrivateKey](t)(NewKey())
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	ended := encodeCertificate(must[[]byte](t)(x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)))
+	a := must[*CA](t)(NewCA(domain(t, "test.local")))
+	got, err := JoinRoots(ended, a.RootPEM())
+	if err != nil || !bytes.Equal(got, a.RootPEM()) {
+		t.Errorf("%v\n%s", err, got)
+	}
+	if got, err = JoinRoots(nil, ended); err != nil || !bytes.Equal(got, ended) {
+		t.Errorf("what is added is the caller's to judge: %v\n%s", err, got)
 	}
 }

@@ -183,7 +183,7 @@ func (a *Authority) rootOf(issuer *corev1.Secret) ([]byte, error) {
 	}
 	ca, err := identity.ParseCA(a.cfg.TrustDomain, issuer.Data[certKey], issuer.Data[keyKey])
 	if err != nil {
-		return nil, fmt.Errorf("Secret %s: %w", issuer.Name, err)
+		return nil, fmt.Errorf("read Secret %s: %w", issuer.Name, err)
 	}
 	top := ca.RootPEM()
 	if !ca.Rooted() || a.vouches(top, issuer) != nil {

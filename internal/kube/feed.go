@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -89,11 +90,14 @@ func (f *Feed) update() {
 
 // Problems are all that stand.
 func (f *Feed) Problems() []compile.Problem {
-	return append(f.cfg.Source.Problems(), f.cfg.World.Problems()...)
+	out := f.cfg.Source.Problems()
+	if f.cfg.World.Closed() {
+		out = append(out, compile.Problem{Object: "ConfigMap " + LeaveConfigMap, Err: errLeave})
+	}
+	return append(out, f.cfg.World.Problems()...)
 }
 
-// Ignored is empty: only kinds that matter are asked for.
-func (f *Feed) Ignored() []compile.Problem { return nil }
+var errLeave = errors.New("while it exists everybody leaves the mesh, and nobody joins")
 
 // report logs each problem once that has stood for a while, as long as it stands.
 func (f *Feed) report(now time.Time) {

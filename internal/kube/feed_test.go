@@ -196,6 +196,9 @@ func TestTheSignToLeave(t *testing.T) {
 	if !c.enrolled("a", "u-web") {
 		t.Error("released before everybody was told")
 	}
+	if p := fmt.Sprint(c.feed.Problems()); !strings.Contains(p, "ConfigMap fairlead-leave: while it exists") {
+		t.Errorf("problems: %s", p)
+	}
 	for uid := range c.world.Leaving() {
 		c.world.Release(uid)
 	}

@@ -112,7 +112,7 @@ func objects(t *testing.T, change func(any) any) []compile.Object {
 		if err := yaml.Unmarshal([]byte(text), &head); err != nil {
 			t.Fatal(err)
 		}
-		var o metav1.Object = map[string]metav1.Object{
+		o := map[string]metav1.Object{
 			"Namespace": &corev1.Namespace{}, "ServiceAccount": &corev1.ServiceAccount{}, "Node": &corev1.Node{},
 			"Pod": &corev1.Pod{}, "Service": &corev1.Service{}, "EndpointSlice": &discoveryv1.EndpointSlice{},
 		}[head.Kind]
