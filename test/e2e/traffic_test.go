@@ -42,6 +42,7 @@ func testTraffic(t *testing.T) {
 		{name: "outside-to-strict-pod", from: out, mode: "h1new", to: strictPod[1] + ":8080", refused: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			r := call(t, c.from, c.name, n1, c.mode, c.to)
 			if c.refused {
 				mustFail(t, c.name, r)
@@ -166,6 +167,7 @@ spec:
     metadata: {labels: {app: ingress}}
     spec:
       terminationGracePeriodSeconds: 1
+      securityContext: {runAsUser: 65532}
       volumes: [{name: conf, configMap: {name: nginx}}]
       containers:
         - name: nginx
