@@ -25,7 +25,7 @@ type statRow struct {
 }
 
 // run makes the rows, and says what is not in them.
-func (q *statQuery) run(ctx context.Context) (rows []statRow, missed []string, err error) {
+func (q *statQuery) run(ctx context.Context) ([]statRow, []string, error) {
 	nodes, err := q.fleet.NodePods(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -46,6 +46,7 @@ func (q *statQuery) run(ctx context.Context) (rows []statRow, missed []string, e
 	}
 	told := fleet.Proxies[[]debug.Pod](ctx, q.fleet, nodes, debug.PodsPath, nil)
 	captured := captured(told)
+	var rows []statRow
 	switch q.resource.kind {
 	case aNamespace:
 		rows, err = q.namespaceRows(ctx, window, pods)
