@@ -70,8 +70,13 @@ func (t *tool) check(ctx context.Context, o *checkOptions) error {
 	}
 	until := t.clock.Time().Add(o.wait)
 	var report *check.Report
+	failures := 0
 	for {
 		report = check.Run(ctx, check.New(t.fleet(c), options), o.groups())
+		if o.wait > 0 && report.Failures != failures {
+			failures = report.Failures
+			fmt.Fprintf(t.err, "failures: %d\n", failures)
+		}
 		if report.Success || !t.clock.Time().Before(until) || t.clock.Wait(ctx, checkPause) != nil {
 			break
 		}

@@ -25,7 +25,7 @@ type statRow struct {
 }
 
 // run makes the rows, and says what is not in them.
-func (q *statQuery) run(ctx context.Context) (rows []statRow, missed []string, err error) {
+func (q *statQuery) run(ctx context.Context) ([]statRow, []string, error) {
 	nodes, err := q.fleet.NodePods(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -44,7 +44,9 @@ func (q *statQuery) run(ctx context.Context) (rows []statRow, missed []string, e
 	if err != nil {
 		return nil, nil, err
 	}
-	captured := captured(fleet.Proxies[[]debug.Pod](ctx, q.fleet, nodes, debug.PodsPath, nil))
+	told := fleet.Proxies[[]debug.Pod](ctx, q.fleet, nodes, debug.PodsPath, nil)
+	captured := captured(told)
+	var rows []statRow
 	switch q.resource.kind {
 	case aNamespace:
 		rows, err = q.namespaceRows(ctx, window, pods)
@@ -62,6 +64,9 @@ func (q *statQuery) run(ctx context.Context) (rows []statRow, missed []string, e
 		r.count(q.members(r.name, pods), captured)
 	}
 	slices.SortFunc(rows, func(a, b statRow) int { return compareNames(a.name, b.name) })
+	if len(window.Missed) == 0 {
+		window.Missed = missed(told)
+	}
 	return rows, window.Missed, nil
 }
 

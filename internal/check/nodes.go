@@ -153,10 +153,16 @@ func checkProxies(ctx context.Context, s *State) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
+	lost, err := s.lostNodes(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var found []Finding
 	for _, t := range told {
 		hint := fmt.Sprintf("`kubectl -n %s logs %s -c %s` shows what it does", s.Home, t.Pod.Name, fleet.ProxyName)
 		switch {
+		case lost[nodeOf(t.Pod)]:
+			found = append(found, warned(fmt.Sprintf("`kubectl describe node %s` shows why", nodeOf(t.Pod)), "node %s is not ready, as Kubernetes says: its proxy is not asked", nodeOf(t.Pod)))
 		case !fleet.Serving(t.Pod, fleet.ProxyName):
 			found = append(found, failed(hint+"; `kubectl -n "+s.Home+" describe pod "+t.Pod.Name+"` why it does not run",
 				"node %s: the proxy of pod %s does not run", nodeOf(t.Pod), t.Pod.Name))
@@ -170,6 +176,16 @@ func checkProxies(ctx context.Context, s *State) ([]Finding, error) {
 		return nil, skip("there is none")
 	}
 	return found, nil
+}
+
+// lostNodes are those that Kubernetes holds for gone.
+func (s *State) lostNodes(ctx context.Context) (map[string]bool, error) {
+	nodes, err := s.allNodes(ctx)
+	lost := map[string]bool{}
+	for i := range nodes {
+		lost[nodes[i].Name] = !isReady(&nodes[i])
+	}
+	return lost, err
 }
 
 func checkConnected(ctx context.Context, s *State) ([]Finding, error) {

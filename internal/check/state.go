@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -110,11 +111,16 @@ func (s *State) getDaemonSet(ctx context.Context) (*appsv1.DaemonSet, error) {
 }
 
 func (s *State) controllerPods(ctx context.Context) ([]corev1.Pod, error) {
-	return s.controllers.get(func() ([]corev1.Pod, error) { return s.Fleet.ControllerPods(ctx) })
+	return s.controllers.get(func() ([]corev1.Pod, error) { return staying(s.Fleet.ControllerPods(ctx)) })
 }
 
 func (s *State) proxyPods(ctx context.Context) ([]corev1.Pod, error) {
-	return s.nodePods.get(func() ([]corev1.Pod, error) { return s.Fleet.NodePods(ctx) })
+	return s.nodePods.get(func() ([]corev1.Pod, error) { return staying(s.Fleet.NodePods(ctx)) })
+}
+
+// staying leaves out the pods that are on their way out: an update ends them, and they may.
+func staying(pods []corev1.Pod, err error) ([]corev1.Pod, error) {
+	return slices.DeleteFunc(pods, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil }), err
 }
 
 func (s *State) getLease(ctx context.Context) (*coordinationv1.Lease, error) {

@@ -35,7 +35,7 @@ const (
 	// requestTimeout is how long one request may take, where the caller says nothing.
 	requestTimeout = 15 * time.Second
 	// atOnce bounds the requests under way: the tool is a guest of the API server.
-	atOnce = 8
+	atOnce = 16
 )
 
 // Client speaks to one cluster. It is safe for concurrent use.

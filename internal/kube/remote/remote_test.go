@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,6 +110,42 @@ func TestPodsAreAskedThroughTheServer(t *testing.T) {
 	if _, err = c.Ask(t.Context(), remote.Pod{Namespace: "home", Name: "nobody", Port: 1}, "/", nil); err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("nobody: %v", err)
 	}
+}
+
+// TestManyAreAskedInTurn asks three times as many as may be asked at a time. The pod answers when its turn is full.
+func TestManyAreAskedInTurn(t *testing.T) {
+	const atOnce = 16
+	var mu sync.Mutex
+	var inside int
+	turn := make(chan struct{})
+	s := remotetest.New(t)
+	s.Pod("home", "proxy", 9901, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		inside++
+		mine := turn
+		switch {
+		case inside > atOnce:
+			t.Errorf("%d at a time", inside)
+		case inside == atOnce:
+			close(turn)
+			turn, inside = make(chan struct{}), 0
+		}
+		mu.Unlock()
+		select {
+		case <-mine:
+		case <-r.Context().Done():
+		}
+	}))
+	c := connect(t, s)
+	var all sync.WaitGroup
+	for range 3 * atOnce {
+		all.Go(func() {
+			if _, err := c.Ask(t.Context(), remote.Pod{Namespace: "home", Name: "proxy", Port: 9901}, "/", nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
 }
 
 type endless struct{}

@@ -52,14 +52,14 @@ func (c *Client) do(ctx context.Context, r request) (*Answer, error) {
 	if r.timeout <= 0 {
 		r.timeout = c.timeout
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
-	select {
+	select { // its time begins when it is its turn
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
 	u := *c.base
 	u.Path = strings.TrimSuffix(u.Path, "/") + r.path
 	u.RawQuery = r.query.Encode()
