@@ -69,15 +69,16 @@ kernel: ## what needs root and the kernel, under -race, one package at a time
 kernels: ## the kernel tests in virtual machines with the kernels of Debian: KERNELS="6.1 6.12"
 	test/kernels/run $(KERNELS)
 
-system: ## real programs, faults and h2spec, in whole nodes
+system: ## real programs, faults and h2spec, in whole nodes; and the parts of the cluster's launcher
 	cd test/system && $(GO) vet ./... && $(GO) test -count=1 -timeout 15m ./...
+	cd test/cluster && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 cluster-build: ## build the launcher of the cluster into bin/; cluster builds the rest
 	@mkdir -p $(BIN)
 	cd test/cluster && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/ ./cmd/cluster
 
-cluster: cluster-build ## a real Kubernetes on this machine, as root: NODES=2; the first build takes 10 minutes or more
-	$(BIN)/cluster up --nodes $(NODES)
+cluster: cluster-build ## a real Kubernetes on this machine, as root: NODES=2 ARGS="--dual-stack"; the first build takes 10 minutes or more
+	$(BIN)/cluster up --nodes $(NODES) $(ARGS)
 
 cluster-down: cluster-build ## end the cluster; nothing of it is left
 	$(BIN)/cluster down

@@ -3,7 +3,6 @@ package build
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,28 +22,35 @@ func (w *work) runc(ctx context.Context) error {
 	if err := w.unpack(ctx, root, linkPackages...); err != nil {
 		return err
 	}
-	pkgConfig, err := w.pkgConfig(root)
+	pkgConfig := filepath.Join(w.scratch, "pkg-config")
+	if err := os.WriteFile(pkgConfig, []byte(pkgConfigScript), 0o755); err != nil {
+		return err
+	}
+	env := []string{"CGO_ENABLED=1", "CC=" + gcc, "PKG_CONFIG=" + pkgConfig}
+	flags, err := linkFlags(root)
 	if err != nil {
 		return err
 	}
-	return w.install(ctx, []string{"CGO_ENABLED=1", "CC=" + gcc, "PKG_CONFIG=" + pkgConfig},
-		[]string{"-tags=" + runcTags, "-ldflags=" + strip + " -linkmode external -extldflags -static -X main.version=" + strings.TrimPrefix(runcVersion, "v")},
-		"github.com/opencontainers/runc@"+runcVersion)
+	ldflags := strip + " -linkmode external -extldflags -static -X main.version=" + strings.TrimPrefix(runcVersion, "v")
+	return w.install(ctx, append(env, flags...), []string{"-tags=" + runcTags, "-ldflags=" + ldflags}, "github.com/opencontainers/runc@"+runcVersion)
 }
 
-// pkgConfig writes a program that says where libseccomp is: in root, or on this machine, which then has the package.
-func (w *work) pkgConfig(root string) (string, error) {
-	var libraries string
-	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
+// pkgConfigScript stands for pkg-config, which a machine need not have. It says nothing of where libseccomp is: Go keeps what
+// pkg-config says with what it has compiled, and would take it for true the next time, when the directory is another.
+const pkgConfigScript = `#!/bin/sh
+case "$*" in
+*--libs*) echo -lseccomp ;;
+esac
+`
+
+// linkFlags say where libseccomp is, if root has it; else this machine does, and everybody finds it. Go compiles anew when
+// they change.
+func linkFlags(root string) (env []string, err error) {
+	err = filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
 		if err == nil && entry.Name() == "libseccomp.a" {
-			libraries = "-L" + filepath.Dir(path) + " "
+			env = []string{"CGO_CFLAGS=-O2 -I" + filepath.Join(root, "usr/include"), "CGO_LDFLAGS=-L" + filepath.Dir(path)}
 		}
 		return err
 	})
-	if err != nil {
-		return "", err
-	}
-	script := fmt.Sprintf("#!/bin/sh\ncase \"$*\" in\n*--cflags*) echo '-I%s/usr/include' ;;\n*--libs*) echo '%s-lseccomp' ;;\nesac\n", root, libraries)
-	path := filepath.Join(w.scratch, "pkg-config")
-	return path, os.WriteFile(path, []byte(script), 0o755)
+	return env, err
 }

@@ -36,7 +36,7 @@ const maxConnections = 512
 func StartSwitch(ctx context.Context, listen, target netip.AddrPort, log string, record func(proc.ID) error) (proc.ID, error) {
 	listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(listen))
 	if err != nil {
-		return proc.ID{}, fmt.Errorf("listen for the API server: %w", err)
+		return proc.ID{}, fmt.Errorf("listen for the API server (--port takes another): %w", err)
 	}
 	defer listener.Close()
 	inherited, err := listener.File()
