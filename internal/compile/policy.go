@@ -57,8 +57,8 @@ func (w *World) statePolicy(f *facts, annotations map[string]string) {
 
 // policyOf is what the pod's node is told. A pod that is on its way out of the mesh takes what comes: its peers are told
 // first that they must speak plaintext to it.
-func policyOf(m *member) mesh.DefaultPolicy {
-	if !m.f.enrolled {
+func (w *World) policyOf(m *member) mesh.DefaultPolicy {
+	if w.closed || !m.f.enrolled {
 		return mesh.PolicyAllow
 	}
 	return m.f.policy

@@ -121,3 +121,17 @@ func TestThePolicyOnTheWayOut(t *testing.T) {
 		}
 	}
 }
+
+// TestThePolicyWhenAllLeave: peers are told that nobody is in the mesh, and speak plaintext; whoever refused it would be cut off.
+func TestThePolicyWhenAllLeave(t *testing.T) {
+	w := NewWorld(Config{})
+	apply(t, w, newFiles(), "f.yaml", nsClosed, podDoc("p", "10.0.0.1", ""))
+	w.SetClosed(true)
+	if row := pod(t, w, "u-p"); row.Policy != mesh.PolicyAllow {
+		t.Errorf("while all leave: %+v", row)
+	}
+	w.SetClosed(false)
+	if row := pod(t, w, "u-p"); row.Policy != mesh.PolicyAuthenticated {
+		t.Errorf("when they may come back: %+v", row)
+	}
+}
