@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -216,6 +217,7 @@ func (k *Keeper) gauges() map[string]uint64 {
 		}
 	}
 	all["gauge_pods_captured"], all["gauge_pods_waiting"] = captured, waiting
+	all["gauge_goroutines"] = uint64(runtime.NumGoroutine())
 	return all
 }
 

@@ -17,28 +17,52 @@ import (
 	"time"
 )
 
-// scrapeConfig is the usual one for annotated pods, but that it goes through the API server, so that a Prometheus outside the
-// cluster reaches them: the annotations alone say what is scraped.
+// scrapeConfig goes through the API server, so that a Prometheus outside the cluster reaches the pods. Debian's server has no
+// discovery in Kubernetes: the targets come from a file, written from the pods' annotations as discovery would.
 const scrapeConfig = `
 global: {scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 2s}
 rule_files: [%[2]q]
 scrape_configs:
   - job_name: pods
-    kubernetes_sd_configs: [{role: pod, kubeconfig_file: %[1]q}]
+    file_sd_configs: [{files: [%[1]q]}]
     scheme: https
     tls_config: {ca_file: %[3]q, cert_file: %[4]q, key_file: %[5]q}
     relabel_configs:
-      - {source_labels: [__meta_kubernetes_pod_annotation_prometheus_io_scrape], action: keep, regex: "true"}
-      - {source_labels: [__meta_kubernetes_pod_phase], action: keep, regex: Running}
-      - source_labels: [__meta_kubernetes_namespace, __meta_kubernetes_pod_name, __meta_kubernetes_pod_annotation_prometheus_io_port, __meta_kubernetes_pod_annotation_prometheus_io_path]
-        regex: "(.+);(.+);(.+);(.+)"
-        target_label: __metrics_path__
-        replacement: /api/v1/namespaces/$1/pods/http:$2:$3/proxy$4
-      - {target_label: __address__, replacement: %[6]q}
-      - {source_labels: [__meta_kubernetes_pod_name], target_label: instance}
-      - {source_labels: [__meta_kubernetes_pod_node_name], target_label: node}
-      - {source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_component], target_label: component}
+      - {source_labels: [pod], target_label: instance}
 `
+
+// target is an entry of Prometheus' file_sd format.
+type target struct {
+	Targets []string          `json:"targets"`
+	Labels  map[string]string `json:"labels"`
+}
+
+// annotated are the pods of all namespaces whose annotations ask to be scraped.
+func annotated(t testing.TB, api string) (out []target) {
+	t.Helper()
+	var list struct {
+		Items []struct {
+			Metadata struct {
+				Name, Namespace     string
+				Annotations, Labels map[string]string
+			}
+			Spec   struct{ NodeName string }
+			Status struct{ Phase string }
+		}
+	}
+	lab.get(t, &list, "pods", "-A")
+	for _, p := range list.Items {
+		a := p.Metadata.Annotations
+		if a["prometheus.io/scrape"] != "true" || p.Status.Phase != "Running" {
+			continue
+		}
+		out = append(out, target{[]string{api}, map[string]string{
+			"__metrics_path__": fmt.Sprintf("/api/v1/namespaces/%s/pods/http:%s:%s/proxy%s", p.Metadata.Namespace, p.Metadata.Name, a["prometheus.io/port"], a["prometheus.io/path"]),
+			"pod":              p.Metadata.Name, "node": p.Spec.NodeName, "component": p.Metadata.Labels["app.kubernetes.io/component"],
+		}})
+	}
+	return out
+}
 
 // prometheus is a real Prometheus server, on this machine, that scrapes the cluster.
 type prometheus struct{ address string }
@@ -65,12 +89,15 @@ func startPrometheus(t testing.TB) *prometheus {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kubeconfig, err := filepath.Abs(lab.Kubeconfig)
+	targets, err := json.Marshal(annotated(t, address))
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "targets.json"), targets, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	config := filepath.Join(dir, "prometheus.yml")
-	text := fmt.Sprintf(scrapeConfig, kubeconfig, rules+"/*.yaml", files[0], files[1], files[2], address)
+	text := fmt.Sprintf(scrapeConfig, filepath.Join(dir, "targets.json"), rules+"/*.yaml", files[0], files[1], files[2])
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
