@@ -15,10 +15,12 @@ import (
 
 // roles are what nodeproxy can be. A role returns when its context ends.
 var roles = map[string]func(ctx context.Context, args []string) error{
-	"keeper":    runKeeper,
-	"proxy":     runProxy,
-	"cleanup":   runCleanup,
-	"preflight": runPreflight,
+	"keeper":        runKeeper,
+	"keeper-ready":  runKeeperReady,
+	"proxy":         runProxy,
+	"cleanup":       runCleanup,
+	"cleanup-ready": runCleanupReady,
+	"preflight":     runPreflight,
 }
 
 func main() {

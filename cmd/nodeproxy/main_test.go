@@ -31,7 +31,7 @@ func requireRoot(t *testing.T) {
 func TestRoles(t *testing.T) {
 	for _, args := range [][]string{nil, {"--help"}, {"kepper"}} {
 		err := run(t.Context(), args)
-		if err == nil || !strings.Contains(err.Error(), "cleanup, keeper, preflight") {
+		if err == nil || !strings.Contains(err.Error(), "cleanup, cleanup-ready, keeper, keeper-ready, preflight") {
 			t.Errorf("nodeproxy %q: %v, want the roles there are", args, err)
 		}
 	}
@@ -62,7 +62,7 @@ func TestNodeAddresses(t *testing.T) {
 	if err := f.parse([]string{"--node-address=10.0.0.1,fd00::1", "--node-address", "10.0.0.2"}); err != nil {
 		t.Fatal(err)
 	}
-	if want := netip.MustParseAddr("10.0.0.2"); len(f.nodeAddrs) != 3 || f.nodeAddrs[2] != want {
+	if want := netip.MustParseAddr("10.0.0.2"); len(f.nodeAddrs.addrs) != 3 || f.nodeAddrs.addrs[2] != want {
 		t.Errorf("addresses: %v", f.nodeAddrs)
 	}
 	f = newKeeperFlags()
@@ -102,14 +102,15 @@ func TestKeeperLifecycle(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	dirs := []string{"--run", filepath.Join(dir, "run"), "--state", filepath.Join(dir, "state"), "--keys", filepath.Join(dir, "run/keys")}
 	kernel := []string{"--bpffs", bpffs, "--instance", "lifecycle", "--netns-dir", dir, "--log-level", "ERROR"}
 	t.Cleanup(func() { _ = run(context.Background(), append([]string{"cleanup"}, kernel...)) })
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
 		done <- run(ctx, append([]string{"keeper", "--node", "n1", "--controller", "127.0.0.1:1", "--roots", filepath.Join(dir, "roots.pem"),
-			"--token-file", filepath.Join(dir, "token"), "--state", filepath.Join(dir, "state"), "--keys", filepath.Join(dir, "keys"),
-			"--run", filepath.Join(dir, "run"), "--proxy-uid", "65532"}, kernel...))
+			"--token-file", filepath.Join(dir, "token"), "--proxy-uid", "65532", "--kubelet-cgroup=auto", "--node-address=auto", "--host-netns=/proc/self/ns/net", "--linger=1s"},
+			append(kernel, dirs...)...))
 	}()
 	socket, proxySocket := filepath.Join(dir, "run/cni.sock"), filepath.Join(dir, "run/proxy/proxy.sock")
 	deadline := time.Now().Add(20 * time.Second)
@@ -128,6 +129,13 @@ func TestKeeperLifecycle(t *testing.T) {
 	if err := unix.Stat(proxySocket, &st); err != nil || st.Uid != 65532 || st.Mode&0o777 != 0o600 {
 		t.Errorf("proxy's socket: uid %d mode %o, %v", st.Uid, st.Mode, err)
 	}
+	err = run(ctx, []string{"keeper-ready", "--run", filepath.Join(dir, "run")})
+	if err == nil || !strings.Contains(err.Error(), "waiting for certificate of the keeper, pods of this node") {
+		t.Errorf("keeper-ready: %v", err)
+	}
+	if err := run(ctx, append([]string{"cleanup", "--timeout=50ms"}, append(kernel, dirs...)...)); err == nil || !strings.Contains(err.Error(), "a keeper of this node still lives") {
+		t.Errorf("cleanup below a keeper: %v", err)
+	}
 	stop()
 	if err := <-done; err != nil {
 		t.Errorf("keeper: %v", err)
@@ -136,10 +144,71 @@ func TestKeeperLifecycle(t *testing.T) {
 	if len(pins) == 0 {
 		t.Error("nothing is in force after a clean shutdown")
 	}
-	if err := run(t.Context(), append([]string{"cleanup"}, kernel...)); err != nil {
+	cleanUp(t, filepath.Join(dir, "run"), append(kernel, dirs...))
+	for _, path := range []string{filepath.Join(bpffs, "fairlead"), filepath.Join(dir, "run"), filepath.Join(dir, "state")} {
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("%s is left after cleanup: %v", path, err)
+		}
+	}
+}
+
+// cleanUp runs cleanup as a pod does: it is not ready as long as there is what it must not remove, then it is, and it
+// stays until it is told to end.
+func cleanUp(t *testing.T, runDir string, args []string) {
+	t.Helper()
+	foreign, socket := filepath.Join(runDir, "somebody's"), filepath.Join(t.TempDir(), "ready.sock")
+	if err := os.WriteFile(foreign, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, append([]string{"cleanup", "--remove-state", "--wait", "--ready-socket", socket, "--log-level=ERROR+4"}, args...))
+	}()
+	ready := func() error { return run(ctx, []string{"cleanup-ready", "--ready-socket", socket}) }
+	until(t, "what is left is named", func() bool {
+		err := ready()
+		return err != nil && strings.Contains(err.Error(), "left on this node: "+foreign)
+	})
+	if err := os.Remove(foreign); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "ready", func() bool { return ready() == nil })
+	select {
+	case err := <-done:
+		t.Fatalf("cleanup did not stay: %v", err)
+	default:
+	}
+	stop()
+	if err := <-done; err != nil {
 		t.Errorf("cleanup: %v", err)
 	}
-	if _, err := os.Stat(filepath.Join(bpffs, "fairlead")); !os.IsNotExist(err) {
-		t.Errorf("pins are left after cleanup: %v", err)
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in time: %s", what)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+func TestWhatTheKernelLacksIsNamedInOneLine(t *testing.T) {
+	requireRoot(t)
+	for role, args := range map[string][]string{
+		"preflight": nil, "keeper": {"--node=n", "--controller=127.0.0.1:1", "--roots=r", "--token-file=t", "--keys=" + t.TempDir(), "--run=" + t.TempDir()},
+	} {
+		err := run(t.Context(), append(append([]string{role}, args...), "--guard", "--simulate-missing=sk_lookup,connect_retval,tcx"))
+		const want = "preflight: this kernel lacks: error of a connect hook not supported (needs Linux 5.18): simulated; " +
+			"sk_lookup not supported (needs Linux 5.9): simulated; tcx not supported (needs Linux 6.6): simulated for --guard"
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: %v", role, err)
+		}
+	}
+	if err := run(t.Context(), []string{"preflight", "--simulate-missing=,"}); err == nil || !strings.Contains(err.Error(), `"" is none of`) {
+		t.Errorf("an empty key: %v", err)
 	}
 }

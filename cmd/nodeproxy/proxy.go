@@ -24,6 +24,7 @@ func newProxyFlags() *proxyFlags {
 	f.set.StringVar(&f.cfg.KeeperSocket, "keeper", "/run/fairlead/proxy/proxy.sock", "the keeper's socket")
 	f.set.StringVar(&f.cfg.Controller, "controller", "", "the controller's host:port (required)")
 	f.set.StringVar(&f.cfg.Admin, "admin", ":9901", "address for /readyz, /metrics and /debug; none when empty")
+	f.set.DurationVar(&f.cfg.Drain, "drain", 30*time.Second, "how long connections may go on after SIGTERM; without a successor 5s at most")
 	f.set.DurationVar(&f.cfg.Limits.Detect, "detect", 20*time.Millisecond, "how long the first bytes of a connection are waited for before both sides may speak")
 	f.set.Int64Var(&f.cfg.Limits.Conns, "max-connections", 10000, "connections per pod and direction")
 	f.set.Int64Var(&f.cfg.Limits.Requests, "max-requests", 10000, "requests in flight per pod and direction")

@@ -26,8 +26,19 @@ var Version = "devel"
 
 // Ready is the set of tasks that are pending. The zero value has none.
 type Ready struct {
-	mu      sync.Mutex // protects pending
+	mu      sync.Mutex // protects what follows
 	pending map[string]bool
+	watched map[string]func() bool
+}
+
+// Watch adds a task that may become pending again: whether it is finished is asked each time.
+func (r *Ready) Watch(task string, done func() bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.watched == nil {
+		r.watched = map[string]func() bool{}
+	}
+	r.watched[task] = done
 }
 
 // Await adds a task and returns the function that finishes it.
@@ -52,6 +63,11 @@ func (r *Ready) Pending() []string {
 	var names []string
 	for n := range r.pending {
 		names = append(names, n)
+	}
+	for n, done := range r.watched {
+		if !done() {
+			names = append(names, n)
+		}
 	}
 	slices.Sort(names)
 	return names

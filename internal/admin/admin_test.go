@@ -32,4 +32,9 @@ func TestReadyNamesWhatIsPending(t *testing.T) {
 	a()
 	a()
 	expect(200, "ready\n")
+	attached := true
+	ready.Watch("keeper", func() bool { return attached })
+	expect(200, "ready\n")
+	attached = false // it may go again
+	expect(503, "waiting for keeper\n")
 }

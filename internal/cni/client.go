@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -31,22 +32,18 @@ func Call(ctx context.Context, socket string, r *Request, netns *os.File) error 
 
 	ctx, cancel := context.WithTimeout(ctx, sent.Timeout())
 	defer cancel()
-	conn, err := dial(ctx, socket)
+	reply, err := ask(ctx, socket, b, netns)
+	for cutOff(err) {
+		// The keeper has ended or, during an update, lets its successor answer: that listens at the same path.
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrKeeperAway, err)
+		case <-time.After(askAgain):
+		}
+		reply, err = ask(ctx, socket, b, netns)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrKeeperAway, err)
-	}
-	defer conn.Close()
-
-	var rights []byte
-	if netns != nil {
-		rights = syscall.UnixRights(int(netns.Fd()))
-	}
-	if _, _, err := conn.WriteMsgUnix(b, rights, nil); err != nil {
-		return fmt.Errorf("%w: send request: %w", ErrKeeperAway, err)
-	}
-	reply, err := readReply(conn)
-	if err != nil {
-		return fmt.Errorf("%w: read reply: %w", ErrKeeperAway, err)
 	}
 	if reply.OK {
 		return nil
@@ -56,6 +53,34 @@ func Call(ctx context.Context, socket string, r *Request, netns *os.File) error 
 		return fmt.Errorf("%w: %s", ErrKeeperAway, reply.Message)
 	}
 	return types.NewError(reply.Code, reply.Message, reply.Details)
+}
+
+// askAgain is the pause before a request is made again that was cut off.
+const askAgain = 20 * time.Millisecond
+
+// cutOff tells whether somebody took the connection, and ended it without an answer.
+func cutOff(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+func ask(ctx context.Context, socket string, request []byte, netns *os.File) (*Reply, error) {
+	conn, err := dial(ctx, socket)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	var rights []byte
+	if netns != nil {
+		rights = syscall.UnixRights(int(netns.Fd()))
+	}
+	if _, _, err := conn.WriteMsgUnix(request, rights, nil); err != nil {
+		return nil, fmt.Errorf("send request: %w", err)
+	}
+	reply, err := readReply(conn)
+	if err != nil {
+		return nil, fmt.Errorf("read reply: %w", err)
+	}
+	return reply, nil
 }
 
 // dial connects without waiting for anybody: a socket that nobody serves is refused by the kernel at once, and one whose

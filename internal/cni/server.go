@@ -16,11 +16,15 @@ import (
 )
 
 // Handler is what the keeper does about a request. An error that is a *types.Error reaches the runtime as it is; any other
-// becomes one of code 11 (try again later). ctx ends with the plugin's budget: an error after it is not sent, and the plugin
+// becomes one of code 11 (try again later), but for ErrElsewhere. ctx ends with the plugin's budget: an error after it is not sent, and the plugin
 // decides as if nobody had been there.
 type Handler interface {
 	CNI(ctx context.Context, r *Request) error
 }
+
+// ErrElsewhere is returned by a Handler that does not decide any more. The plugin gets no answer, and asks whoever listens
+// at the socket's path by then.
+var ErrElsewhere = errors.New("another keeper answers")
 
 // TryAgain makes the refusal that runtimes repeat: CNI code 11.
 func TryAgain(message, details string) error {
@@ -139,7 +143,7 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	defer cancel()
 	err = s.Handler.CNI(ctx, r)
 	s.Log.Debug("cni request", "command", r.Command, "ns", r.Pod.Namespace, "pod", r.Pod.Name, "took", time.Since(start), "err", err)
-	if err != nil && ctx.Err() != nil {
+	if errors.Is(err, ErrElsewhere) || err != nil && ctx.Err() != nil {
 		return // too late, or leaving: the plugin decides as without a keeper, so that a pod outside the mesh still starts
 	}
 	s.reply(conn, err)

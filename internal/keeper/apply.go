@@ -34,19 +34,17 @@ func (k *Keeper) follow(ctx context.Context) error {
 func (k *Keeper) assign(a *control.Assignment) {
 	k.trust(a.Roots)
 	k.mu.Lock()
-	first := k.assignment == nil
 	k.assignment = a
 	k.mu.Unlock()
-	if first {
-		k.search() // running pods first, so that the first Set names them and releases none of them
-	}
+	k.search() // running pods first, so that the first Set names them and releases none of them
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	blind := k.blind
 	k.blind = false
 	if !maps.Equal(k.namespaces, a.Namespaces) {
 		k.namespaces = a.Namespaces
-		if err := cni.WriteNamespaces(k.cfg.StateDir, a.Namespaces); err != nil {
+		err := k.owner.act(func() error { return cni.WriteNamespaces(k.cfg.StateDir, a.Namespaces) })
+		if err != nil && !errors.Is(err, errSuperseded) {
 			k.cfg.Log.Error("namespaces not saved", "err", err)
 		}
 	}
@@ -262,24 +260,26 @@ func (k *Keeper) allow(pods []*record) {
 	k.keys.want(wanted, live)
 }
 
+// sweepEvery is the pause between looks for running pods that no ADD named; forgetEvery between those for pods that have gone.
+const sweepEvery, forgetEvery = time.Second, 5 * time.Second
+
 // retryEvery is the pause between attempts to put in force what failed.
 const retryEvery = time.Second
 
 // watchPods tries again what failed, forgets pods whose namespace has gone, and looks for running pods that no ADD named.
 func (k *Keeper) watchPods(ctx context.Context) error {
-	sweep := time.NewTicker(5 * time.Second)
+	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
+	forgot := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-k.owner.gone:
-			return nil
 		case <-sweep.C:
-			if err := k.owner.act(func() error { return nil }); err != nil {
-				continue
+			if time.Since(forgot) >= forgetEvery {
+				forgot = time.Now()
+				k.forgetGone()
 			}
-			k.forgetGone()
 			ended := k.endGrace()
 			if k.search() || ended {
 				k.reapply()
@@ -301,7 +301,7 @@ func (k *Keeper) reapply() {
 	for _, r := range k.records {
 		k.decide(r)
 	}
-	if err := k.apply(); err != nil {
+	if err := k.apply(); err != nil && !errors.Is(err, errSuperseded) {
 		k.cfg.Log.Error("not wholly in force", "err", err)
 	}
 }

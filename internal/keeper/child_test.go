@@ -76,6 +76,8 @@ func runChild(path string) error {
 
 func (c *child) Synced() {}
 
+func (c *child) Superseded() { fmt.Println("superseded") }
+
 func (c *child) Roots(td string, pem []byte) {
 	domain, err := identity.ParseTrustDomain(td)
 	if err == nil {

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,18 +22,12 @@ const maxPodAddrs = 16
 
 // CNI does what the runtime asks for.
 func (k *Keeper) CNI(ctx context.Context, q *cni.Request) error {
-	var err error
-	switch q.Command {
-	case cni.Add:
-		err = k.add(ctx, q)
-	case cni.Del:
-		err = k.del(q)
-	case cni.Check:
-		err = k.check(q)
-	case cni.GC:
-		err = k.collect(q)
-	case cni.Status:
-		err = k.status()
+	err := k.owner.check()
+	if err == nil {
+		err = k.obey(ctx, q)
+	}
+	if errors.Is(err, errSuperseded) {
+		return fmt.Errorf("%w: %w", cni.ErrElsewhere, err)
 	}
 	result := "ok"
 	if err != nil {
@@ -40,6 +35,22 @@ func (k *Keeper) CNI(ctx context.Context, q *cni.Request) error {
 	}
 	k.counters.add(fmt.Sprintf("cni_%s_%s", strings.ToLower(string(q.Command)), result), 1)
 	return err
+}
+
+func (k *Keeper) obey(ctx context.Context, q *cni.Request) error {
+	switch q.Command {
+	case cni.Add:
+		return k.add(ctx, q)
+	case cni.Del:
+		return k.del(q)
+	case cni.Check:
+		return k.check(q)
+	case cni.GC:
+		return k.collect(q)
+	case cni.Status:
+		return k.status()
+	}
+	return nil
 }
 
 // add captures the pod if it is to be in the mesh. It waits for the controller to name a pod that may be.
@@ -58,7 +69,7 @@ func (k *Keeper) add(ctx context.Context, q *cni.Request) error {
 		select {
 		case <-assigned:
 		case <-ctx.Done():
-			return k.notNamed(q)
+			return cmp.Or(k.owner.check(), k.notNamed(q))
 		}
 	}
 }
@@ -80,6 +91,7 @@ func (k *Keeper) remember(q *cni.Request) (*record, error) {
 	if err != nil {
 		return nil, errors.Join(err, ns.Close())
 	}
+	r.NetNSPath = k.seenAt(r.inode, q.NetNSPath)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.records == nil {
@@ -130,6 +142,9 @@ func (k *Keeper) settle(r *record) (done bool, assigned <-chan struct{}, err err
 		return true, nil, k.owner.act(func() error { k.save(); return nil })
 	case verdict == enrol && !k.blind:
 		err := k.apply()
+		if errors.Is(err, errSuperseded) {
+			return true, nil, err
+		}
 		if r.captured {
 			return true, nil, nil // what failed is another pod's
 		}
@@ -163,6 +178,9 @@ func (k *Keeper) del(q *cni.Request) error {
 		if r.Container == q.ContainerID && r.IfName == q.IfName {
 			k.drop(r)
 			if err := k.apply(); err != nil {
+				if errors.Is(err, errSuperseded) {
+					return err
+				}
 				k.cfg.Log.Warn("not wholly in force", "err", err)
 			}
 			return nil

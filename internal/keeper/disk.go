@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"fairlead.io/fairlead/internal/cni"
@@ -22,7 +23,14 @@ const (
 // podsOnDisk is the file of pods. It needs no sync to disk: when the machine goes down, its pods' namespaces go too.
 type podsOnDisk struct {
 	Version int       `json:"version"`
+	Boot    string    `json:"boot"` // of the machine, since which the cookies count
 	Pods    []*record `json:"pods"`
+}
+
+// boot is a number that the machine has until it is restarted; empty if it does not tell.
+func (k *Keeper) boot() string {
+	id, _ := os.ReadFile(filepath.Join(k.cfg.Proc, "sys/kernel/random/boot_id"))
+	return strings.TrimSpace(string(id))
 }
 
 func makeDirs(state, keys string) error {
@@ -40,16 +48,15 @@ func makeDirs(state, keys string) error {
 
 // restore puts in force what the last keeper left on disk. Without it nobody knows which pods are captured, and what
 // the kernel holds stays as it is until the controller has spoken.
+// k.mu is held.
 func (k *Keeper) restore() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	var err error
 	k.namespaces, err = cni.ReadNamespaces(k.cfg.StateDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		k.setAside(filepath.Join(k.cfg.StateDir, "namespaces"), err)
 	}
 	path := filepath.Join(k.cfg.StateDir, podsFile)
-	records, err := readPods(path)
+	file, err := readPods(path)
 	if err != nil {
 		k.blind = true
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -57,16 +64,21 @@ func (k *Keeper) restore() {
 		}
 		return
 	}
-	for _, r := range k.reopen(records) {
+	if len(file.Pods) > 0 && file.Boot != k.boot() {
+		// Cookies are given out anew: those of before may be others' by now.
+		k.cfg.Log.Info("the machine was restarted: pods of before are forgotten", "pods", len(file.Pods))
+		file.Pods, k.unsaved = nil, true
+	}
+	for _, r := range k.reopen(file.Pods) {
 		k.records[r.Cookie] = r
 	}
-	k.unsaved = len(k.records) != len(records)
+	k.unsaved = k.unsaved || len(k.records) != len(file.Pods)
 	if err := k.apply(); err != nil {
 		k.cfg.Log.Error("not wholly in force", "err", err)
 	}
 }
 
-func readPods(path string) ([]*record, error) {
+func readPods(path string) (*podsOnDisk, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -79,7 +91,7 @@ func readPods(path string) ([]*record, error) {
 	return parsePods(text)
 }
 
-func parsePods(text []byte) ([]*record, error) {
+func parsePods(text []byte) (*podsOnDisk, error) {
 	if len(text) > maxPodsFile {
 		return nil, fmt.Errorf("pods: more than %d bytes", maxPodsFile)
 	}
@@ -97,7 +109,7 @@ func parsePods(text []byte) ([]*record, error) {
 		}
 		cookies[r.Cookie] = true
 	}
-	return file.Pods, nil
+	return &file, nil
 }
 
 // save writes the pods if they changed. A failure is logged, and ends nothing: the next change writes them again. k.mu is held.
@@ -105,7 +117,7 @@ func (k *Keeper) save() {
 	if !k.unsaved || k.blind {
 		return
 	}
-	file := podsOnDisk{Version: podsVersion, Pods: []*record{}}
+	file := podsOnDisk{Version: podsVersion, Boot: k.boot(), Pods: []*record{}}
 	for _, r := range k.records {
 		file.Pods = append(file.Pods, r)
 	}

@@ -256,6 +256,8 @@ func TestRunningPodIsFound(t *testing.T) {
 	for name, cgroup := range map[string]string{
 		"cgroupfs": "0::/kubepods/burstable/pod1234-aa/c1",
 		"systemd":  "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1234_aa.slice/cri-1.scope",
+		"hybrid":   "9:memory:/kubepods/besteffort/pod1234-aa/c1\n1:name=systemd:/kubepods/besteffort/pod1234-aa/c1\n0::/kubepods/besteffort/pod1234-aa/c1",
+		"v1 alone": "9:memory:/kubepods/besteffort/pod1234-aa/c1\n0::/",
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -276,6 +278,38 @@ func TestRunningPodIsFound(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A pod that was there before the keeper is captured as soon as its namespace is labelled, also when that comes much later;
+// its processes are the pause container's and others'. One of the host's network is left alone.
+func TestRunningPodIsFoundWhenItIsLabelled(t *testing.T) {
+	f := newFixture(t)
+	k, _ := f.run()
+	f.assigned(k)
+	ns := f.netns("cni-77")
+	f.process("4711", "0::/kubepods/pod1234-aa/pause", ns)
+	f.process("4712", "0::/kubepods/pod1234-aa/app", ns)
+	f.process("4713", "0::/kubepods/pod5678-bb/app", f.netns("host"))
+	old, onHost := enrolled("old"), enrolled("onhost")
+	old.UID, onHost.UID = "1234-aa", "5678-bb"
+	f.assigned(k, old, onHost)
+	if got := f.redirect.uids(); !slices.Equal(got, []string{"1234-aa"}) {
+		t.Errorf("captured %v", got)
+	}
+	counts, err := (*proxyCalls)(k).Verdicts()
+	if err != nil || counts["gauge_pods_captured"] != 1 || counts["gauge_pods_waiting"] != 1 {
+		t.Errorf("gauges: %v, %v", counts, err)
+	}
+	// and one whose processes come later
+	late := enrolled("late")
+	late.UID = "9999-cc"
+	f.assigned(k, old, late)
+	began := time.Now()
+	f.process("4720", "0::/kubepods/pod9999-cc/pause", f.netns("cni-99"))
+	eventually(t, "it is found", func() bool { return len(f.redirect.uids()) == 2 })
+	if took := time.Since(began); took > 2*sweepEvery {
+		t.Errorf("it took %v", took)
 	}
 }
 

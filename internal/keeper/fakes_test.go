@@ -141,7 +141,7 @@ func (r *fakeRedirect) HopSocket(string, netip.Addr) (int, error) { return newSo
 func (r *fakeRedirect) Verdicts() (map[string]uint64, error) {
 	return map[string]uint64{"captured": 3}, nil
 }
-func (r *fakeRedirect) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (r *fakeRedirect) Sweep() error { return nil }
 
 func (r *fakeRedirect) uids() []string {
 	r.mu.Lock()
@@ -365,6 +365,7 @@ func (p *fakeProxy) Enrolled(pod socket.Pod, ls []socket.Listener) {
 }
 func (p *fakeProxy) Left(uid string, drain time.Duration) { p.add("left %s %v", uid, drain) }
 func (p *fakeProxy) Synced()                              { p.add("synced") }
+func (p *fakeProxy) Superseded()                          { p.add("superseded") }
 func (p *fakeProxy) Roots(td string, pem []byte)          { p.add("roots %s", td) }
 func (p *fakeProxy) Certificate(c socket.Certificate) {
 	p.mu.Lock()

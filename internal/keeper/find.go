@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -27,8 +26,9 @@ func (k *Keeper) search() (found bool) {
 	}
 	for _, pid := range k.processes() {
 		dir := filepath.Join(k.cfg.Proc, pid)
+		cgroups := cgroupsOf(dir)
 		for uid, e := range missing {
-			if !inCgroupOf(dir, uid) {
+			if !areOf(cgroups, uid) {
 				continue
 			}
 			at, ok := inodeAt(filepath.Join(dir, "ns/net"))
@@ -99,18 +99,23 @@ func (k *Keeper) discover(e mesh.Enrolment, path string) error {
 	return nil
 }
 
-// inCgroupOf tells whether the process is in a cgroup of the pod. The systemd driver writes a UID with underscores.
-func inCgroupOf(procDir, uid string) bool {
+// cgroupsOf is what procfs says of a process's cgroups, of both versions; empty if it has ended.
+func cgroupsOf(procDir string) string {
 	f, err := os.Open(filepath.Join(procDir, "cgroup"))
-	if err != nil || uid == "" {
-		return false
+	if err != nil {
+		return ""
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, 64<<10))
 	if err != nil {
-		return false
+		return ""
 	}
-	return bytes.Contains(text, []byte("pod"+uid)) || bytes.Contains(text, []byte("pod"+strings.ReplaceAll(uid, "-", "_")))
+	return string(text)
+}
+
+// areOf tells whether these are cgroups of the pod. The systemd driver writes a UID with underscores.
+func areOf(cgroups, uid string) bool {
+	return uid != "" && (strings.Contains(cgroups, "pod"+uid) || strings.Contains(cgroups, "pod"+strings.ReplaceAll(uid, "-", "_")))
 }
 
 // boundAt is the runtime's path of a namespace, or otherwise, which lives as long as a process.
@@ -126,6 +131,15 @@ func (k *Keeper) boundAt(ns inode, otherwise string) string {
 		}
 	}
 	return otherwise
+}
+
+// seenAt is where this process sees a namespace that the runtime told by its own path, such as /var/run/netns/x.
+func (k *Keeper) seenAt(ns inode, told string) string {
+	here := filepath.Join(k.cfg.NetNSDir, filepath.Base(told))
+	if at, ok := inodeAt(here); ok && at == ns {
+		return here
+	}
+	return told
 }
 
 func (k *Keeper) processes() []string {
@@ -180,7 +194,7 @@ func (k *Keeper) forgetGone() {
 			k.drop(r)
 		}
 	}
-	if err := k.apply(); err != nil {
+	if err := k.apply(); err != nil && !errors.Is(err, errSuperseded) {
 		k.cfg.Log.Warn("not wholly in force", "err", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -47,7 +48,8 @@ type Redirect interface {
 	Sockets(uid string, family, n int) ([]int, error)
 	HopSocket(uid string, client netip.Addr) (int, error)
 	Verdicts() (map[string]uint64, error)
-	Run(context.Context) error
+	// Sweep ends the drains of pods that have left, and follows what the probes are told by. It is called now and then.
+	Sweep() error
 }
 
 // Controller is the stream of this node's pods; *control.PodsClient is one.
@@ -78,8 +80,13 @@ type Config struct {
 	NetNSDir    string // where the runtime binds namespaces; default /run/netns
 
 	Away    time.Duration // how long connections wait for a proxy; default 10 s
+	Linger  time.Duration // how long Run goes on for a proxy that is still here when it is to end
 	AddWait time.Duration // how long an ADD waits for the controller to name its pod; default 2 s
-	Log     *slog.Logger
+	// Beside runs as long as this keeper is the one that decides.
+	Beside func(context.Context) error
+	// Gauges are passed on with the counters.
+	Gauges func() map[string]uint64
+	Log    *slog.Logger
 }
 
 func (c Config) withDefaults() Config {
@@ -108,10 +115,13 @@ type Keeper struct {
 	keys       *keyring
 	owner      *owner
 	proxy      *socket.Server
+	plugin     *cni.Server // since it is this keeper's turn
 	counters   counters
 	sockets    *limits       // by pod
 	wake       chan struct{} // something is to be tried again
 	away       chan struct{} // the last proxy has gone
+	served     chan struct{} // a proxy serves
+	ending     atomic.Bool   // Run is to end
 	saving     sync.Mutex    // held while the state is written
 	state      state         // at is protected by saving
 
@@ -119,16 +129,18 @@ type Keeper struct {
 	records    map[uint64]*record
 	assignment *control.Assignment // in force; nil before the first of this process
 	namespaces map[string]bool
+	turn       bool          // this keeper decides, or has
 	blind      bool          // which pods are captured is not known: nothing is put in force before the first assignment
 	assigned   chan struct{} // closed at the next assignment
 	proxies    map[socket.Handler]bool
-	awaySince  time.Time // no proxy since; zero while there is one
+	serving    map[socket.Handler]bool // those that could take pods over
+	awaySince  time.Time               // no proxy since; zero while there is one
 	suspended  bool
 	unsaved    bool
 	dirty      bool // something is not in force yet: try again
 }
 
-// Open reads what is on disk and puts it in force.
+// Open makes a keeper. If no other one lives on this node, it puts in force what is on disk.
 func Open(cfg Config) (*Keeper, error) {
 	cfg = cfg.withDefaults()
 	k := &Keeper{
@@ -136,68 +148,57 @@ func Open(cfg Config) (*Keeper, error) {
 		sockets:   newLimits(socketRate, socketBurst),
 		wake:      make(chan struct{}, 1),
 		away:      make(chan struct{}, 1),
+		served:    make(chan struct{}, 1),
 		state:     state{limit: rate.NewLimiter(stateRate, stateBurst)},
 		records:   map[uint64]*record{},
 		assigned:  make(chan struct{}),
 		proxies:   map[socket.Handler]bool{},
+		serving:   map[socket.Handler]bool{},
 		awaySince: time.Now(),
 	}
 	if err := makeDirs(cfg.StateDir, cfg.KeysDir); err != nil {
 		return nil, err
 	}
 	var err error
-	if k.owner, err = claim(cfg.StateDir); err != nil {
+	if k.owner, err = join(cfg.StateDir); err != nil {
 		return nil, err
 	}
 	k.keys = newKeyring(cfg, k.certified, k.trust)
 	k.controller, k.keys.issue = cfg.Connect(k.keys)
 	k.keys.load()
 	k.proxy = socket.NewServer(socket.ServerConfig{Path: cfg.ProxySocket, UID: cfg.ProxyUID, AllowRoot: cfg.AllowRoot, Keeper: (*proxyCalls)(k), Log: cfg.Log})
-	k.restoreState()
-	k.restore()
+	others, err := k.owner.others()
+	if err == nil && !others {
+		err = k.takeTurn()
+	}
+	if err != nil {
+		return nil, errors.Join(err, k.close())
+	}
 	return k, nil
 }
 
-// Run keeps until ctx ends. What is in force stays in force.
+// Run keeps until ctx ends, and after that for its proxy's sake, at most Config.Linger. What is in force stays in force.
 func (k *Keeper) Run(ctx context.Context) error {
-	plugin, err := cni.Listen(k.cfg.CNISocket, k, k.cfg.Log)
-	if err != nil {
-		return err
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return k.cfg.Redirect.Run(ctx) })
-	group.Go(func() error { return k.keys.run(ctx) })
-	group.Go(func() error { return k.listen(ctx) })
-	group.Go(func() error { return k.follow(ctx) })
-	group.Go(func() error { return k.watchProxy(ctx) })
-	group.Go(func() error { return k.watchPods(ctx) })
-	group.Go(func() error { return plugin.Run(ctx) })
-	group.Go(func() error { return k.proxy.Run(ctx) })
-	err = group.Wait()
+	inner, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	group, inner := errgroup.WithContext(inner)
+	group.Go(func() error { return k.keys.run(inner) })
+	group.Go(func() error { return k.proxy.Run(inner) })
+	group.Go(func() error { return k.turns(inner) })
+	group.Go(func() error {
+		select {
+		case <-inner.Done():
+		case <-ctx.Done():
+			k.linger(inner)
+			end()
+		}
+		return nil
+	})
+	err := group.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
 	return errors.Join(err, k.close())
-}
-
-// listen runs the stream from the controller as soon as the keeper can show who it is, until a later keeper does.
-func (k *Keeper) listen(ctx context.Context) error {
-	if !k.keys.await(ctx) {
-		return nil
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	defer cancel()
-	watching.Go(func() {
-		select {
-		case <-ctx.Done():
-		case <-k.owner.gone:
-			k.cfg.Log.Info("a later keeper has taken over; this one serves its proxy only")
-			cancel()
-		}
-	})
-	return k.controller.Run(ctx)
 }
 
 // close lets go of the pods' namespaces and of the state directory.
@@ -205,6 +206,9 @@ func (k *Keeper) close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	errs := []error{k.owner.file.Close()}
+	if k.plugin != nil {
+		_ = k.plugin.Close() // which Run has done, if it ran
+	}
 	for _, r := range k.records {
 		errs = append(errs, r.netns.Close())
 	}

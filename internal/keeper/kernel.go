@@ -122,8 +122,11 @@ func (k Kernel) HopSocket(uid string, client netip.Addr) (int, error) {
 // Verdicts are the counters of the kernel's programs.
 func (k Kernel) Verdicts() (map[string]uint64, error) { return k.R.Verdicts() }
 
-// Run ends the drains of leaving pods.
-func (k Kernel) Run(ctx context.Context) error { return k.R.Run(ctx) }
+// Sweep ends the drains of leaving pods.
+func (k Kernel) Sweep() error {
+	_, err := k.R.Sweep()
+	return err
+}
 
 // Control makes what Config.Connect wants: the stream to the controller at addr, and its Issue call, both by mutual TLS
 // with the keeper's own certificate, or by token before there is one.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"fairlead.io/fairlead/internal/control"
 	"fairlead.io/fairlead/internal/identity"
@@ -88,6 +89,9 @@ func (d keyDir) wipe(s control.Subject) error {
 	return nil
 }
 
+// beingWritten is how old a file is at most that another keeper may be writing aside.
+const beingWritten = time.Minute
+
 // load reads all keys. A file that is damaged, or left by a crash while it was written, is removed: a key is soon made again.
 func (d keyDir) load() (map[control.Subject]*tls.Certificate, []error) {
 	entries, err := os.ReadDir(string(d))
@@ -98,6 +102,9 @@ func (d keyDir) load() (map[control.Subject]*tls.Certificate, []error) {
 	for _, e := range entries {
 		path := filepath.Join(string(d), e.Name())
 		s, ok := subjectOf(strings.TrimSuffix(e.Name(), keySuffix))
+		if info, err := e.Info(); !ok && err == nil && time.Since(info.ModTime()) < beingWritten {
+			continue
+		}
 		if !ok || !strings.HasSuffix(e.Name(), keySuffix) {
 			errs = append(errs, fmt.Errorf("%s is no key's file", path), os.Remove(path))
 			continue

@@ -68,12 +68,15 @@ func newKeyring(cfg Config, certified func(socket.Certificate), trust func([]byt
 	return k
 }
 
-// load takes up the keys of the last keeper. What has expired or is no longer trusted is wiped.
+// load takes up the keys of the last keeper, those that there are not yet. What has expired or is no longer trusted is wiped.
 func (k *keyring) load() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	certificates, errs := k.disk.load()
 	for subject, c := range certificates {
+		if k.held[subject] != nil {
+			continue // it was taken up before, or is newer
+		}
 		if err := k.verify(subject, c); err != nil {
 			errs = append(errs, fmt.Errorf("key of %s: %w", nameOf(subject), err), k.disk.wipe(subject))
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -32,6 +33,9 @@ func (p *proxyCalls) Attached(h socket.Handler) {
 	for _, c := range k.keys.certificates() {
 		h.Certificate(c)
 	}
+	if !k.turn {
+		return // the pods are another keeper's as yet
+	}
 	var errs []error
 	for _, r := range k.records {
 		if r.captured && r.told && !k.suspended { // while suspended there is nothing to hand over; apply ends that
@@ -46,6 +50,11 @@ func (p *proxyCalls) Attached(h socket.Handler) {
 	if !k.blind { // else assign says it: as long as nobody knows the pods, the proxy keeps those that it has
 		h.Synced()
 	}
+	select {
+	case <-k.owner.gone:
+		h.Superseded()
+	default:
+	}
 }
 
 // Detached starts the wait for the next proxy when the last one has gone.
@@ -54,6 +63,8 @@ func (p *proxyCalls) Detached(h socket.Handler) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.proxies, h)
+	delete(k.serving, h)
+	k.showService()
 	if len(k.proxies) == 0 {
 		k.awaySince = time.Now()
 		poke(k.away)
@@ -99,10 +110,14 @@ func (k *Keeper) suspendIfAway() time.Duration {
 	if left := k.cfg.Away - time.Since(k.awaySince); left > 0 {
 		return left
 	}
+	if k.release() {
+		k.cfg.Log.Warn("no proxy: the other keeper of this node takes over", "away", k.cfg.Away)
+		return time.Hour // by then this one has begun anew
+	}
 	k.suspended = true
 	err := k.owner.act(k.cfg.Redirect.Suspend)
 	if errors.Is(err, errSuperseded) {
-		return time.Hour // the listeners are the later keeper's
+		return time.Hour // the listeners are the other keeper's
 	}
 	k.counters.add("suspensions", 1)
 	k.cfg.Log.Warn("no proxy: new connections of captured pods are refused", "away", k.cfg.Away, "err", err)
@@ -175,7 +190,32 @@ func (p *proxyCalls) Verdicts() (map[string]uint64, error) {
 	for kind, n := range p.proxy.Violations() {
 		all["keeper_violation_"+kind] = n
 	}
+	maps.Copy(all, (*Keeper)(p).gauges())
 	return all, nil
+}
+
+// gauges say how things are now.
+func (k *Keeper) gauges() map[string]uint64 {
+	all := map[string]uint64{}
+	if k.cfg.Gauges != nil {
+		for name, n := range k.cfg.Gauges() {
+			all["gauge_"+name] = n
+		}
+	}
+	waiting := uint64(len(k.missing()))
+	var captured uint64
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range k.records {
+		switch {
+		case r.captured:
+			captured++
+		case r.Enrolled:
+			waiting++
+		}
+	}
+	all["gauge_pods_captured"], all["gauge_pods_waiting"] = captured, waiting
+	return all
 }
 
 const stateFile = "state"
@@ -204,7 +244,11 @@ func (p *proxyCalls) SaveState(fd int) error {
 	if at.Before(p.state.at) {
 		return fmt.Errorf("state of %v is older than the one that is kept", at)
 	}
-	if err := replaceFile(filepath.Join(p.cfg.StateDir, stateFile), signed, 0o600, true); err != nil {
+	err = p.owner.act(func() error { return replaceFile(filepath.Join(p.cfg.StateDir, stateFile), signed, 0o600, true) })
+	if errors.Is(err, errSuperseded) {
+		return nil // the other keeper's proxy has it too
+	}
+	if err != nil {
 		return err
 	}
 	p.state.at = at
@@ -226,6 +270,8 @@ func (p *proxyCalls) LoadState() (int, error) {
 
 // restoreState learns how old the kept state is. One that is not the controller's is damaged.
 func (k *Keeper) restoreState() {
+	k.saving.Lock()
+	defer k.saving.Unlock()
 	path := filepath.Join(k.cfg.StateDir, stateFile)
 	signed, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {

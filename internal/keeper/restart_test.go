@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"crypto/sha256"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -168,6 +169,30 @@ func TestRestartAfterANamespaceHasGone(t *testing.T) {
 	}
 }
 
+// After a restart of the machine a namespace may have the number that a pod's had before.
+func TestRestartOfTheMachine(t *testing.T) {
+	f := newFixture(t)
+	boot := filepath.Join(f.cfg.Proc, "sys/kernel/random/boot_id")
+	if err := os.MkdirAll(filepath.Dir(boot), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range []string{"one", "one", "two"} {
+		if err := os.WriteFile(boot, []byte(id+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k, stop := f.run()
+		if got, want := len(f.redirect.uids()), i%2; got != want {
+			t.Errorf("start %d: %d pods captured, want %d", i, got, want)
+		}
+		f.assigned(k, enrolled("web"))
+		mustAdd(t, k, f.request(cni.Add, "shop", "web"))
+		stop()
+	}
+	if got := f.redirect.uids(); !slices.Equal(got, []string{"uid-web"}) {
+		t.Errorf("captured in the machine's second life: %v", got)
+	}
+}
+
 // The keys of an account are wiped with its last pod.
 func TestKeysAreWiped(t *testing.T) {
 	f := newFixture(t)
@@ -231,6 +256,20 @@ func TestLaterKeeperTakesOver(t *testing.T) {
 	(*proxyCalls)(old).Attached(p)
 
 	later, _ := f.run()
+	if tasks := later.Pending(); !slices.Contains(tasks, "its own proxy, to take over from another keeper") {
+		t.Errorf("it waits for %q", tasks)
+	}
+	q := newFakeProxy()
+	(*proxyCalls)(later).Attached(q)
+	if q.saw("enrolled shop/web shop/web [10.0.0.7] with 2") || q.saw("synced") {
+		t.Errorf("before its turn the later one's proxy was told %q", q.all())
+	}
+	mustAdd(t, old, f.request(cni.Add, "shop", "web")) // as ever
+	(*proxyCalls)(later).Serving(q)
+	eventually(t, "the later one's proxy has the pods", func() bool {
+		return q.saw("enrolled shop/web shop/web [10.0.0.7] with 2") && q.saw("synced")
+	})
+	eventually(t, "the earlier one's proxy knows", func() bool { return p.saw("superseded") })
 	f.assigned(later, enrolled("web"), enrolled("new"))
 	mustAdd(t, later, f.request(cni.Add, "shop", "new"))
 	both := []string{"uid-new", "uid-web"}
@@ -244,7 +283,11 @@ func TestLaterKeeperTakesOver(t *testing.T) {
 	if seen, _ := before.reported(); seen == 99 {
 		t.Error("the earlier keeper reports what it did not do")
 	}
-	wantTryAgain(t, old.CNI(t.Context(), f.request(cni.Add, "shop", "web")), "must wait")
+	for _, c := range []cni.Command{cni.Add, cni.Del, cni.Check, cni.GC, cni.Status} {
+		if err := old.CNI(t.Context(), f.request(c, "shop", "web")); !errors.Is(err, cni.ErrElsewhere) {
+			t.Errorf("the earlier keeper answers %s: %v", c, err)
+		}
+	}
 	(*proxyCalls)(old).Detached(p)
 	old.mu.Lock()
 	old.awaySince = old.awaySince.Add(-time.Hour)
@@ -270,12 +313,12 @@ func FuzzPods(f *testing.F) {
 	f.Add([]byte(`{"version":1,"pods":[{"cookie":7,"netns":"/run/netns/x","uid":"u","name":{"Namespace":"a","Name":"b"},"addrs":["10.0.0.1"],"enrolled":true}]}`))
 	f.Add([]byte(`{"version":1,"pods":[null]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		records, err := parsePods(text)
+		file, err := parsePods(text)
 		if err != nil {
 			return
 		}
 		seen := map[uint64]bool{}
-		for _, r := range records {
+		for _, r := range file.Pods {
 			if r.Cookie == 0 || seen[r.Cookie] || r.Enrolled && r.UID == "" {
 				t.Errorf("accepted %+v", r)
 			}

@@ -21,11 +21,17 @@ type acceptor struct {
 	dir      Direction
 	ln       net.Listener
 	stopping atomic.Bool
+	keep     atomic.Bool // the listener stays open
+	paused   bool        // Run's goroutine only
 }
 
 // stop ends run. With drain, connections that wait in the accept queue are taken first.
 func (a *acceptor) stop(drain bool) {
 	a.stopping.Store(true)
+	if a.paused {
+		a.ln.Close() // nobody accepts
+		return
+	}
 	if d, ok := a.ln.(interface{ SetDeadline(time.Time) error }); drain && ok && d.SetDeadline(time.Now().Add(queueTime)) == nil {
 		return
 	}
@@ -33,7 +39,11 @@ func (a *acceptor) stop(drain bool) {
 }
 
 func (a *acceptor) run() {
-	defer a.ln.Close()
+	defer func() {
+		if !a.keep.Load() {
+			a.ln.Close()
+		}
+	}()
 	wait := minBackOff
 	for {
 		c, err := a.ln.Accept()

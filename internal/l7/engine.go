@@ -29,15 +29,18 @@ type Engine struct {
 	warned   warned
 	work     sync.WaitGroup // goroutines of connections, acceptors and retiring pods
 	pods     map[string]*pod
+	drained  drain        // what the pods have been told of it; Run's goroutine only
+	live     atomic.Int64 // connections
 	changed  chan struct{}
 	doubted  chan struct{}
 	quit     chan struct{}                 // closed when Run is about to end
 	original func(net.Conn) netip.AddrPort // what an accepted connection was dialled to
 
-	mu      sync.Mutex // protects what follows
-	desired []*Pod
-	skipped []*Pod // were desired, and replaced before they were seen to
-	pending bool   // desired has not been seen to
+	mu       sync.Mutex // protects what follows
+	desired  []*Pod
+	skipped  []*Pod // were desired, and replaced before they were seen to
+	pending  bool   // desired has not been seen to
+	draining drain
 }
 
 // New makes an engine. Nothing runs before Run.
@@ -86,7 +89,7 @@ func (e *Engine) Reauthorize() {
 	}
 }
 
-// Run serves until ctx ends, then resets what is left. To drain first, Set no pods and wait for their events.
+// Run serves until ctx ends, then resets what is left. Drain comes before that.
 func (e *Engine) Run(ctx context.Context) error {
 	loopCtx, stopLoops := context.WithCancel(context.Background())
 	defer stopLoops()
@@ -123,6 +126,7 @@ func (e *Engine) serve(ctx context.Context, ended chan error) {
 			ended <- err
 			return
 		case <-e.changed:
+			e.applyDrain()
 			e.reconcile()
 		case <-e.doubted:
 			for _, p := range e.pods {

@@ -38,11 +38,12 @@ type pod struct {
 	mu       sync.Mutex // protects what follows
 	live     map[session]struct{}
 	draining bool
+	winding  bool          // the engine drains
 	empty    chan struct{} // closed when draining and nothing is live
 }
 
 func newPod(e *Engine, spec *Pod) *pod {
-	p := &pod{e: e, accepts: map[net.Listener]*acceptor{}, live: map[session]struct{}{}, empty: make(chan struct{})}
+	p := &pod{e: e, winding: e.drained.begun, accepts: map[net.Listener]*acceptor{}, live: map[session]struct{}{}, empty: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancelCause(context.Background())
 	p.spec.Store(spec)
 	context.AfterFunc(p.ctx, p.abortAll)
@@ -57,9 +58,7 @@ func (p *pod) update(spec *Pod) {
 		for _, ln := range listeners {
 			keep[ln] = true
 			if p.accepts[ln] == nil {
-				a := &acceptor{p: p, dir: d, ln: ln}
-				p.accepts[ln] = a
-				p.e.work.Go(a.run)
+				p.accept(d, ln)
 			}
 		}
 	}
@@ -73,6 +72,19 @@ func (p *pod) update(spec *Pod) {
 	}
 }
 
+// accept begins to accept from a listener, also again after a pause.
+func (p *pod) accept(d Direction, ln net.Listener) {
+	a := &acceptor{p: p, dir: d, ln: ln}
+	if old := p.accepts[ln]; old != nil && old.paused {
+		_ = ln.(interface{ SetDeadline(time.Time) error }).SetDeadline(time.Time{})
+	}
+	p.accepts[ln] = a
+	if p.e.drained.begun && !p.e.drained.take && a.pause() {
+		return
+	}
+	p.e.work.Go(a.run)
+}
+
 // closeListeners ends accepting. With drain, what waits in the accept queues is served first.
 func (p *pod) closeListeners(drain bool) {
 	for _, a := range p.accepts {
@@ -83,8 +95,11 @@ func (p *pod) closeListeners(drain bool) {
 // enter makes s the pod's; leave takes it out again.
 func (p *pod) enter(s session) {
 	p.mu.Lock()
-	p.live[s] = struct{}{}
-	draining := p.draining
+	if _, twice := p.live[s]; !twice {
+		p.live[s] = struct{}{}
+		p.e.live.Add(1)
+	}
+	draining := p.draining || p.winding
 	p.mu.Unlock()
 	if p.ctx.Err() != nil {
 		s.abort()
@@ -96,7 +111,10 @@ func (p *pod) enter(s session) {
 func (p *pod) leave(s session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.live, s)
+	if _, is := p.live[s]; is {
+		delete(p.live, s)
+		p.e.live.Add(-1)
+	}
 	p.checkEmpty()
 }
 

@@ -95,13 +95,23 @@ func (g *group) offer(r *request) verdict {
 func (g *group) dialMore(r *request) {
 	switch {
 	case g.t.wire == wireH1 && g.dialing < len(g.waiting):
-	case g.t.wire != wireH1 && g.dialing == 0 && len(g.conns) < maxShared:
+	case g.t.wire != wireH1 && g.dialing == 0 && g.staying() < maxShared:
 	default:
 		return
 	}
 	g.dialing++
 	spec, ep, in := r.s.f.spec, r.ep, r.s.route.in
 	g.w.e.work.Go(func() { g.dial(spec, ep, in) })
+}
+
+// staying counts the connections that are not about to go: those serve what they have, and nothing new.
+func (g *group) staying() (n int) {
+	for _, u := range g.conns {
+		if u.h2 == nil || !u.h2.Leaving() {
+			n++
+		}
+	}
+	return n
 }
 
 // dial runs on a goroutine of its own.

@@ -24,7 +24,13 @@ var (
 	verdictDesc = prometheus.NewDesc("fairlead_bpf_verdicts_total", "Decisions of the eBPF programs on this node.", []string{"verdict"}, nil)
 	keeperDesc  = prometheus.NewDesc("fairlead_keeper_events_total", "What the keeper counts: refused messages of a proxy, signatures, enrolments.", []string{"event"}, nil)
 	keeperUp    = prometheus.NewDesc("fairlead_keeper_up", "1 if the keeper answered this scrape.", nil, nil)
-	expiryDesc  = prometheus.NewDesc("fairlead_certificate_expiry_timestamp_seconds", "When the current certificate of a service account ends; empty labels are the proxy's own.", []string{"namespace", "service_account"}, nil)
+	// gauges are what the keeper tells of now, by its names for them.
+	gauges = map[string]*prometheus.Desc{
+		"cni_chained":   prometheus.NewDesc("fairlead_keeper_cni_chained", "1 if our plugin is the last of the network configuration that the runtime uses.", nil, nil),
+		"pods_captured": prometheus.NewDesc("fairlead_keeper_pods_captured", "Pods of this node that are captured.", nil, nil),
+		"pods_waiting":  prometheus.NewDesc("fairlead_keeper_pods_waiting", "Pods of this node that are to be captured and are not.", nil, nil),
+	}
+	expiryDesc = prometheus.NewDesc("fairlead_certificate_expiry_timestamp_seconds", "When the current certificate of a service account ends; empty labels are the proxy's own.", []string{"namespace", "service_account"}, nil)
 )
 
 // Describe is prometheus.Collector.
@@ -33,6 +39,9 @@ func (c *nodeCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- keeperDesc
 	ch <- keeperUp
 	ch <- expiryDesc
+	for _, desc := range gauges {
+		ch <- desc
+	}
 }
 
 // Collect is prometheus.Collector.
@@ -53,6 +62,12 @@ func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(keeperUp, prometheus.GaugeValue, up)
 	for name, n := range counts {
+		if gauge := gauges[strings.TrimPrefix(name, "gauge_")]; strings.HasPrefix(name, "gauge_") {
+			if gauge != nil {
+				ch <- prometheus.MustNewConstMetric(gauge, prometheus.GaugeValue, float64(n))
+			}
+			continue
+		}
 		desc := verdictDesc
 		if rest, ok := strings.CutPrefix(name, "keeper_"); ok {
 			desc, name = keeperDesc, rest

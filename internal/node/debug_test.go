@@ -191,7 +191,7 @@ func TestDebugRefusesNonsense(t *testing.T) {
 	}
 	status, body := ask(t, starting.handler(), debug.NodePath)
 	var state debug.Node
-	if err := json.Unmarshal([]byte(body), &state); err != nil || status != http.StatusOK || len(state.Pending) != 2 || state.Controller || state.Keeper {
+	if err := json.Unmarshal([]byte(body), &state); err != nil || status != http.StatusOK || len(state.Pending) != 3 || state.Controller || state.Keeper {
 		t.Errorf("before there is a table: %d %s", status, body)
 	}
 }

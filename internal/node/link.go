@@ -35,6 +35,20 @@ type link struct {
 	changed chan struct{} // closed when client changes
 }
 
+// announce tells every keeper that is met from now on that the proxy can serve.
+func (l *link) announce(ctx context.Context) error {
+	var c *socket.Client
+	for {
+		var err error
+		if c, err = l.get(ctx, c); err != nil {
+			return nil // the end
+		}
+		if err := c.Serving(ctx); err != nil && !errors.Is(err, socket.ErrClosed) && ctx.Err() == nil {
+			l.log.Warn("keeper not told that the proxy can serve", "err", err)
+		}
+	}
+}
+
 var _ Keeper = (*link)(nil)
 
 func newLink(path string, log *slog.Logger) *link {
@@ -73,6 +87,7 @@ func (l *link) session(ctx context.Context, h *pods) (connected bool, err error)
 		return false, err
 	}
 	h.begin()
+	defer h.lost()
 	l.set(c)
 	defer l.set(nil)
 	l.log.Info("keeper connected")

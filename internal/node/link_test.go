@@ -28,6 +28,7 @@ func (k *keeperEnd) Attached(h socket.Handler) {
 	h.Synced()
 }
 func (k *keeperEnd) Detached(socket.Handler)                 {}
+func (k *keeperEnd) Serving(h socket.Handler)                { h.Superseded() }
 func (k *keeperEnd) Sockets(string, int, int) ([]int, error) { return nil, socket.ErrUnknownPod }
 func (k *keeperEnd) Hop(string, netip.Addr) (int, error)     { return -1, socket.ErrUnknownPod }
 func (k *keeperEnd) Verdicts() (map[string]uint64, error)    { return k.verdicts() }

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,25 +33,40 @@ import (
 
 // Config of a node's proxy.
 type Config struct {
-	Node         string // the node's name
-	KeeperSocket string // path
-	Controller   string // host:port
-	Admin        string // address of /metrics and /readyz; none when empty
+	Node         string        // the node's name
+	KeeperSocket string        // path
+	Controller   string        // host:port
+	Admin        string        // address of /metrics and /readyz; none when empty
+	Drain        time.Duration // how long connections may go on when the context has ended
 	Limits       l7.Limits
 	Log          *slog.Logger
 }
 
-// Run works the proxy until the context ends.
+// Run works the proxy until the context ends, and then until its connections have ended, at most Config.Drain.
 func Run(ctx context.Context, cfg Config) error {
 	n := newNode(cfg)
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return n.link.run(ctx, n.pods) })
+	inner, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	g, inner := errgroup.WithContext(inner)
+	g.Go(func() error { return n.link.run(inner, n.pods) })
 	if cfg.Admin != "" {
-		g.Go(func() error { return admin.Serve(ctx, cfg.Admin, n.handler()) })
+		g.Go(func() error { return admin.Serve(inner, cfg.Admin, n.handler()) })
 	}
-	g.Go(func() error { return n.expire(ctx) })
-	g.Go(func() error { return n.work(ctx) })
+	g.Go(func() error { return n.expire(inner) })
+	g.Go(func() error { return n.work(inner) })
+	g.Go(func() error {
+		select {
+		case <-inner.Done():
+		case <-ctx.Done():
+			if engine := n.engine.Load(); engine != nil && cfg.Drain > 0 {
+				n.drain(inner, engine)
+			}
+			end()
+		}
+		return nil
+	})
 	err := g.Wait()
+	n.drains.say(cfg.Log)
 	n.pods.close()
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -65,22 +81,33 @@ type node struct {
 	pods    *pods
 	dialer  *Dialer
 	metrics *metrics
+	drains  *drains
 	reg     *prometheus.Registry
 	ready   *admin.Ready
-	brain   atomic.Pointer[brain] // nil until the proxy has its certificate
+	brain   atomic.Pointer[brain]     // nil until the proxy has its certificate
+	engine  atomic.Pointer[l7.Engine] // likewise
 	started time.Time
 
 	trustReady, tableReady func()
+	able                   chan struct{} // closed when there is all that serving takes
 }
 
 func newNode(cfg Config) *node {
-	n := &node{cfg: cfg, link: newLink(cfg.KeeperSocket, cfg.Log), reg: prometheus.NewPedanticRegistry(), ready: &admin.Ready{}, started: time.Now()}
+	n := &node{cfg: cfg, link: newLink(cfg.KeeperSocket, cfg.Log), reg: prometheus.NewPedanticRegistry(), ready: &admin.Ready{},
+		able: make(chan struct{}), started: time.Now()}
 	n.creds = newCredentials(n.link)
 	n.metrics = newMetrics(n.reg, n, &rareLog{log: cfg.Log})
+	n.drains = newDrains(n.reg, n.metrics)
 	n.dialer = &Dialer{Keeper: n.link, count: n.metrics}
 	n.pods = newPods(n.creds, &n.dialer.sockets, cfg.Log)
 	n.reg.MustRegister(admin.BuildInfo("proxy"), &nodeCollector{n.link, n.creds, n.pods})
-	n.trustReady, n.tableReady = n.ready.Await("certificate of the proxy"), n.ready.Await("address table")
+	tableReady := n.ready.Await("address table")
+	n.trustReady = n.ready.Await("certificate of the proxy")
+	n.tableReady = sync.OnceFunc(func() {
+		tableReady()
+		close(n.able)
+	})
+	n.ready.Watch("the keeper, and the pods that it has captured", n.pods.isSynced)
 	return n
 }
 
@@ -109,15 +136,24 @@ func (n *node) work(ctx context.Context) error {
 	engine := l7.New(l7.Config{
 		Log:      n.cfg.Log,
 		Brain:    b,
-		Recorder: n.metrics,
+		Recorder: n.drains,
 		Limits:   n.cfg.Limits,
 	})
+	n.engine.Store(engine)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return engine.Run(ctx) })
 	g.Go(func() error { return n.restore(ctx, world) })
 	g.Go(func() error { return world.Run(ctx) })
 	g.Go(func() error { return n.save(ctx, world) })
 	g.Go(func() error { return n.follow(ctx, world, cl, engine) })
+	g.Go(func() error {
+		select {
+		case <-n.able:
+			return n.link.announce(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	n.pods.start(engine)
 	return g.Wait()
 }

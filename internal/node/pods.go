@@ -30,6 +30,8 @@ type pods struct {
 	certified map[mesh.Account]bool
 	told      map[string]bool // pods that the keeper has named since the connection began; nil once it is synced
 	engine    *l7.Engine      // nil until start
+	synced    bool            // the keeper has told everything, and is there
+	since     time.Time       // when it told that a later keeper has listeners of its own; zero if it has not
 }
 
 // drain is how long a pod's connections may last once it has left, where the keeper does not say.
@@ -45,7 +47,38 @@ func newPods(creds *credentials, sockets *socketPool, log *slog.Logger) *pods {
 func (p *pods) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.told, p.certified = map[string]bool{}, map[mesh.Account]bool{}
+	p.told, p.certified, p.since = map[string]bool{}, map[mesh.Account]bool{}, time.Time{}
+}
+
+// lost is called when a connection to the keeper has ended.
+func (p *pods) lost() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.synced = false
+}
+
+// Superseded notes that another proxy is given what is new.
+func (p *pods) Superseded() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.since.IsZero() {
+		p.since = time.Now()
+		p.log.Info("a later keeper has taken over: what is new goes to its proxy")
+	}
+}
+
+// superseded tells since when; zero if there is no successor.
+func (p *pods) superseded() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.since
+}
+
+// isSynced tells whether the proxy has the listeners of all pods that are captured.
+func (p *pods) isSynced() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.synced
 }
 
 // Synced lets the pods go that left while the keeper was away.
@@ -61,6 +94,7 @@ func (p *pods) Synced() {
 		p.creds.keep(p.certified)
 	}
 	p.told, p.certified = nil, nil
+	p.synced = true
 	p.mu.Unlock()
 	for _, uid := range gone {
 		p.Left(uid, drain)

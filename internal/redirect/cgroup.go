@@ -13,20 +13,57 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cgroup2Root finds where cgroup2 is mounted.
-func cgroup2Root(proc string) (string, error) {
-	f, err := os.Open(filepath.Join(proc, "self/mounts"))
+// findCgroup2 resolves the configured path: to itself if it is within a cgroup2, else to the cgroup2 that is mounted below
+// it, as on a host that has the controllers of version 1 beside it. Without a path it is the first one mounted.
+func findCgroup2(proc, path string) (string, error) {
+	var st unix.Statfs_t
+	if path != "" {
+		if err := unix.Statfs(path, &st); err != nil {
+			return "", fmt.Errorf("find cgroup2 at %s: %w", path, err)
+		}
+		if st.Type == unix.CGROUP2_SUPER_MAGIC {
+			return path, nil
+		}
+	}
+	mounts, err := cgroup2Mounts(proc)
 	if err != nil {
-		return "", fmt.Errorf("find cgroup2: %w", err)
+		return "", err
+	}
+	for _, m := range mounts {
+		if path == "" || strings.HasPrefix(m.point, strings.TrimSuffix(path, "/")+"/") {
+			return m.point, nil
+		}
+	}
+	if path == "" {
+		return "", fmt.Errorf("find cgroup2: not mounted: %w", fs.ErrNotExist)
+	}
+	return "", fmt.Errorf("find cgroup2: not mounted at or below %s: %w", path, fs.ErrNotExist)
+}
+
+// cgroup2Mount is a mount of cgroup2: which cgroup is to be seen where. The cgroup is named as this process's cgroup
+// namespace names it.
+type cgroup2Mount struct{ root, point string }
+
+// cgroup2Mounts lists those of this process's mount namespace.
+func cgroup2Mounts(proc string) (mounts []cgroup2Mount, err error) {
+	f, err := os.Open(filepath.Join(proc, "self/mountinfo"))
+	if err != nil {
+		return nil, fmt.Errorf("find cgroup2: %w", err)
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		if fields := strings.Fields(lines.Text()); len(fields) > 2 && fields[2] == "cgroup2" {
-			return fields[1], nil
+		// 30 25 0:26 <root> <mount point> rw,relatime shared:4 - cgroup2 cgroup2 rw
+		where, what, _ := strings.Cut(lines.Text(), " - ")
+		fields := strings.Fields(where)
+		if strings.HasPrefix(what, "cgroup2 ") && len(fields) > 4 {
+			mounts = append(mounts, cgroup2Mount{fields[3], fields[4]})
 		}
 	}
-	return "", fmt.Errorf("find cgroup2: not mounted: %w", errors.Join(lines.Err(), fs.ErrNotExist))
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("find cgroup2: %w", err)
+	}
+	return mounts, nil
 }
 
 // cgroupID is the kernel's number of a cgroup, as bpf_get_current_cgroup_id gives it.
@@ -52,14 +89,8 @@ func probeSource(cfg Config) (kubelet, host uint64, err error) {
 	if kubelet, err = cgroupID(cfg.Probe.Cgroup); err != nil {
 		return 0, 0, err
 	}
-	if cfg.Probe.HostNetNS != nil {
-		return kubelet, cfg.Probe.HostNetNS.Cookie(), nil
-	}
-	ns, err := OpenNetNS(filepath.Join(cfg.Proc, "1/ns/net"))
-	if err != nil {
-		return 0, 0, fmt.Errorf("host's namespace: %w", err)
-	}
-	return kubelet, ns.Cookie(), ns.Close()
+	err = withHost(cfg, func(ns *NetNS) error { host = ns.Cookie(); return nil })
+	return kubelet, host, err
 }
 
 // checkOwnCgroup refuses a cgroup that processes other than the kubelet's live in. The programs compare the cgroup

@@ -5,7 +5,9 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,8 +37,22 @@ func TestCleanUpLeavesNothing(t *testing.T) {
 		t.Fatalf("%d programs, want %d", n, want)
 	}
 	check(t, r.Close())
+	left := strings.Join(must[[]string](t)(Remains(cfg)), "\n")
+	for _, name := range []string{"p1", "p2"} {
+		for _, what := range []string{"sk_lookup", "rule 100", "rule 101", "routes of table 27905"} {
+			if want := what + " in " + filepath.Join(w.dir, name); !strings.Contains(left, want) {
+				t.Errorf("%q is not named: %s", want, left)
+			}
+		}
+	}
+	if !strings.Contains(left, "pins in "+instanceDir(must[Config](t)(cfg.withDefaults()))) {
+		t.Errorf("the pins are not named: %s", left)
+	}
 	check(t, CleanUp(cfg))
 	check(t, CleanUp(cfg)) // twice is no error
+	if left := must[[]string](t)(Remains(cfg)); len(left) > 0 {
+		t.Errorf("after the clean-up: %v", left)
+	}
 	eventually(t, 5*time.Second, "programs and maps go", func() bool { return programsOf(t, ids) == 0 && !anyLeft(ids) })
 	if diff := cmp.Diff(before, [][]string{state(t, p1.ns), state(t, p2.ns)}); diff != "" {
 		t.Error(diff)

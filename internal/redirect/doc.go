@@ -13,5 +13,5 @@
 //  5. A pod that leaves keeps rules, routes and sysctls until its last proxied connection has ended, or the drain
 //     deadline; then its namespace is as it was before.
 //  6. CleanUp needs no state of a process and touches only what its own instance made.
-//  7. Nothing runs in the background but what the caller runs with Run. All methods may be called concurrently.
+//  7. Nothing runs in the background: the caller calls Sweep now and then. All methods may be called concurrently.
 package redirect

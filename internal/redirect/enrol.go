@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,18 +40,28 @@ func (r *Redirect) run(steps []step) error {
 // enrol captures a pod, or brings a captured one up to date. The order: nothing is steered before it has somewhere to go,
 // connect4/6 come last but for the guard, which would cut off connections that are not captured yet.
 func (r *Redirect) enrol(p *pod) error {
-	return r.run([]step{
+	steps := []step{
 		{"families", func() error { return r.findFamilies(p) }},
 		{"remember sysctls", func() error { return r.remember(p) }},
 		{"route", func() error { return p.NetNS.Do(func() error { return route(r.cfg, p) }) }},
 		{"addresses", func() error { return r.syncAddrs(p.cookie, &p.Pod) }},
-		{"listen", func() error { return r.listen(p) }},
+		r.listening(p),
 		{"attach sk_lookup", func() error { return r.attachLookup(p.cookie, p.NetNS) }},
 		{"capture", func() error {
 			return r.objects.maps.FlPods.Put(p.cookie, redirectFlPod{State: redirectFlStateFL_STATE_CAPTURE})
 		}},
 		{"guard", func() error { return r.syncGuard(p) }},
-	})
+	}
+	if p.takenOver {
+		steps = slices.DeleteFunc(steps, func(s step) bool { return s.name == listenStep })
+	}
+	return r.run(steps)
+}
+
+const listenStep = "listen"
+
+func (r *Redirect) listening(p *pod) step {
+	return step{listenStep, func() error { return r.listen(p) }}
 }
 
 func (r *Redirect) podDir(cookie uint64) string { return podDir(r.dir, cookie) }

@@ -8,8 +8,6 @@ import (
 	"time"
 )
 
-const sweepEvery = 500 * time.Millisecond
-
 // leaver is a pod that is no longer captured and whose proxied connections drain.
 type leaver struct {
 	uid      string
@@ -42,15 +40,11 @@ func (r *Redirect) leave(cookie uint64, p *pod, l *leaver) error {
 		}},
 		{"forget addresses", func() error { return r.syncAddrs(cookie, &Pod{}) }},
 	})
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
 	return err
 }
 
 // Sweep ends the drain of every leaving pod that has no proxied connection left, whose time is over, or that has gone,
-// and returns their UIDs. Set and Run call it; the pods of a caller of neither stay in the drain.
+// and returns their UIDs; and it follows the kubelet's cgroup and the node's addresses. Set does it too.
 func (r *Redirect) Sweep() (left []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -58,7 +52,7 @@ func (r *Redirect) Sweep() (left []string, err error) {
 }
 
 func (r *Redirect) sweep() (left []string, err error) {
-	errs := []error{r.followKubelet()}
+	errs := []error{r.followKubelet(), r.followNode()}
 	for _, cookie := range slices.Sorted(maps.Keys(r.leaving)) {
 		l := r.leaving[cookie]
 		done, err := r.drained(cookie, l)

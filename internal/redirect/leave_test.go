@@ -68,7 +68,7 @@ func TestLeaveKeepsLiveConnections(t *testing.T) {
 	}
 }
 
-func TestDrainDeadlineAndRun(t *testing.T) {
+func TestDrainDeadline(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.config()
 	cfg.Drain = 100 * time.Millisecond
@@ -81,13 +81,11 @@ func TestDrainDeadlineAndRun(t *testing.T) {
 	defer c.Close()
 	expectWelcome(t, c)
 
-	ctx, cancel := testContext(t)
-	ran := make(chan error, 1)
-	go func() { ran <- r.Run(ctx) }()
 	must[Change](t)(r.Set(nil))
-	eventually(t, 5*time.Second, "Run ends the drain", func() bool { return cmp.Equal(before, state(t, p1.ns)) })
-	cancel()
-	check(t, <-ran)
+	eventually(t, 5*time.Second, "the drain ends", func() bool {
+		must[[]string](t)(r.Sweep())
+		return cmp.Equal(before, state(t, p1.ns))
+	})
 }
 
 func TestEnrolAgainWhileLeaving(t *testing.T) {

@@ -175,3 +175,34 @@ func TestHandover(t *testing.T) {
 		}
 	}
 }
+
+// TestHostsProc: in a container the host's procfs is bound elsewhere, and its sysctls follow the thread's namespace there too.
+func TestHostsProc(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config()
+	cfg.Proc = t.TempDir()
+	check(t, unix.Mount("/proc", cfg.Proc, "", unix.MS_BIND|unix.MS_REC, ""))
+	t.Cleanup(func() {
+		if err := unix.Unmount(cfg.Proc, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	before := state(t, w.pods["p1"].ns)
+	r := w.open(cfg)
+	must[Change](t)(r.Set([]Pod{w.pod("p1")}))
+	p := newProxy(t, r, "p1")
+	if got := state(t, w.pods["p1"].ns); got[0] != "net/ipv4/tcp_fwmark_accept=1" {
+		t.Errorf("in the pod: %v", got)
+	}
+	if got := state(t, w.node); got[0] != before[0] {
+		t.Errorf("in the node's namespace: %v", got)
+	}
+	dst := netip.AddrPortFrom(w.pods["p3"].v4, w.serve(w.pods["p3"].ns, "tcp", ":0"))
+	expectCaptured(t, p, Out, w.pods["p1"].ns, dst)
+	p.stop()
+	check(t, r.Close())
+	check(t, CleanUp(cfg))
+	if diff := cmp.Diff(before, state(t, w.pods["p1"].ns)); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -3,6 +3,8 @@ package redirect
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -27,6 +29,48 @@ func linkList() (links []netlink.Link, err error) {
 		return e
 	})
 	return links, err
+}
+
+func ruleList(family int) (rules []netlink.Rule, err error) {
+	err = retryIntr(func() (e error) {
+		rules, e = netlink.RuleList(family)
+		return e
+	})
+	return rules, err
+}
+
+func routeList(family, table int) (routes []netlink.Route, err error) {
+	err = retryIntr(func() (e error) {
+		routes, e = netlink.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+		return e
+	})
+	return routes, err
+}
+
+// addrsOfDevices are the addresses of the devices of the calling thread's namespace that are up.
+func addrsOfDevices() (found []netip.Addr, err error) {
+	links, err := linkList()
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	up := map[int]bool{}
+	for _, l := range links {
+		up[l.Attrs().Index] = l.Attrs().Flags&net.FlagUp != 0
+	}
+	var addrs []netlink.Addr
+	err = retryIntr(func() (e error) {
+		addrs, e = netlink.AddrList(nil, netlink.FAMILY_ALL)
+		return e
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok && up[a.LinkIndex] {
+			found = append(found, ip.Unmap())
+		}
+	}
+	return found, nil
 }
 
 // The wire form of linux/inet_diag.h.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -18,8 +19,10 @@ import (
 // objects are an instance's maps, which all its pods share, and the programs that every pod gets an instance of.
 type objects struct {
 	maps     redirectMaps
-	verdicts []string // by number
-	kubelet  uint64   // id of the kubelet's cgroup when the connect programs were loaded; 0 without
+	verdicts []string                // by number
+	kubelet  uint64                  // id of the kubelet's cgroup when the connect programs were loaded; 0 without
+	nodes    map[redirectFlAddr]bool // the node's addresses as they were set last
+	nodesAt  time.Time
 }
 
 func (o *objects) close() error { return o.maps.Close() }
@@ -82,7 +85,7 @@ func loadObjects(cfg Config, dir string) (_ *objects, err error) {
 			err = errors.Join(err, o.close())
 		}
 	}()
-	if err := o.syncNodes(cfg.Probe); err != nil {
+	if err := o.syncNodes(cfg); err != nil {
 		return nil, err
 	}
 	if err := o.attachHost(cfg, dir); err != nil {
@@ -104,20 +107,6 @@ func verdictNames(spec *ebpf.CollectionSpec) ([]string, error) {
 		}
 	}
 	return names, nil
-}
-
-// syncNodes makes the node's addresses those of the configuration; with the kubelet's cgroup there are none.
-func (o *objects) syncNodes(probe ProbeConfig) error {
-	want := map[redirectFlAddr]bool{}
-	if probe.Cgroup == "" {
-		for _, a := range probe.NodeAddrs {
-			want[mapped(a)] = true
-		}
-	}
-	if err := syncSet(o.maps.FlNodes, want, func(redirectFlAddr) bool { return true }); err != nil {
-		return fmt.Errorf("set the node's addresses: %w", err)
-	}
-	return nil
 }
 
 // attachHost loads connect4, connect6 and sockops and attaches them, or brings them up to date.

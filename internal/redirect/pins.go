@@ -40,7 +40,7 @@ func lockInstances(bpffs string) (unlock func(), err error) {
 		return nil, fmt.Errorf("find bpffs %s: %w", bpffs, err)
 	}
 	if st.Type != bpffsMagic {
-		return nil, fmt.Errorf("%s: not a bpffs", bpffs)
+		return nil, fmt.Errorf("%s: not a bpffs: the host mounts one there (mount -t bpf bpf /sys/fs/bpf), and a container has to see that mount", bpffs)
 	}
 	if err := os.Mkdir(rootDir(bpffs), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make directory for pins: %w", err)

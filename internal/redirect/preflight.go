@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -12,26 +13,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Preflight returns every feature that the kernel lacks at once, each an UnsupportedFeature, or nil.
-func Preflight() error {
-	needs := []struct {
-		name, minimum string
-		probe         func() error
-	}{
-		{"SO_NETNS_COOKIE", "5.14", func() error { _, err := netnsCookie(); return err }},
-		{"hash of sockets", "4.18", func() error { return features.HaveMapType(ebpf.SockHash) }},
-		{"socket storage", "5.2", func() error { return features.HaveMapType(ebpf.SkStorage) }},
-		{"network namespace cookie in connect hooks", "5.7", helper(ebpf.CGroupSockAddr, asm.FnGetNetnsCookie)},
-		{"socket options in connect hooks", "5.8", helper(ebpf.CGroupSockAddr, asm.FnSetsockopt)},
-		{"socket storage in connect hooks", "5.8", helper(ebpf.CGroupSockAddr, asm.FnSkStorageGet)},
-		{"error of a connect hook", "5.18", helper(ebpf.CGroupSockAddr, asm.FnSetRetval)},
-		{"socket storage in sockops", "5.8", helper(ebpf.SockOps, asm.FnSkStorageGet)},
-		{"sk_lookup", "5.9", func() error { return features.HaveProgramType(ebpf.SkLookup) }},
-		{"incoming device in sk_lookup", "5.17", probeIngress},
+// need is a feature of the kernel. Its key is a word for FeatureKeys.
+type need struct {
+	key, name, minimum string
+	probe              func() error
+}
+
+var needs = []need{
+	{"netns_cookie", "SO_NETNS_COOKIE", "5.14", func() error { _, err := netnsCookie(); return err }},
+	{"sockhash", "hash of sockets", "4.18", func() error { return features.HaveMapType(ebpf.SockHash) }},
+	{"sk_storage", "socket storage", "5.2", func() error { return features.HaveMapType(ebpf.SkStorage) }},
+	{"connect_netns_cookie", "network namespace cookie in connect hooks", "5.7", helper(ebpf.CGroupSockAddr, asm.FnGetNetnsCookie)},
+	{"connect_setsockopt", "socket options in connect hooks", "5.8", helper(ebpf.CGroupSockAddr, asm.FnSetsockopt)},
+	{"connect_sk_storage", "socket storage in connect hooks", "5.8", helper(ebpf.CGroupSockAddr, asm.FnSkStorageGet)},
+	{"connect_retval", "error of a connect hook", "5.18", helper(ebpf.CGroupSockAddr, asm.FnSetRetval)},
+	{"sockops_sk_storage", "socket storage in sockops", "5.8", helper(ebpf.SockOps, asm.FnSkStorageGet)},
+	{"sk_lookup", "sk_lookup", "5.9", func() error { return features.HaveProgramType(ebpf.SkLookup) }},
+	{"sk_lookup_device", "incoming device in sk_lookup", "5.17", probeIngress},
+}
+
+// FeatureKeys are the words by which Preflight and PreflightGuard can be told to behave as if the kernel lacked a feature.
+func FeatureKeys() []string {
+	keys := []string{guardKey}
+	for _, n := range needs {
+		keys = append(keys, n.key)
 	}
+	return keys
+}
+
+const guardKey = "tcx"
+
+// errSimulated is why a feature that the kernel has is missing.
+var errSimulated = errors.New("simulated")
+
+// Preflight returns every feature that the kernel lacks at once, each an UnsupportedFeature, or nil. Those whose keys are
+// given are lacking in any case: a test aid.
+func Preflight(without ...string) error {
 	var errs []error
 	for _, n := range needs {
-		if err := n.probe(); err != nil {
+		err := errSimulated
+		if !slices.Contains(without, n.key) {
+			err = n.probe()
+		}
+		if err != nil {
 			errs = append(errs, &UnsupportedFeature{Name: n.name, Minimum: n.minimum, Err: err})
 		}
 	}
@@ -39,7 +63,10 @@ func Preflight() error {
 }
 
 // PreflightGuard returns what the kernel lacks for Pod.Guard, beyond Preflight, as an UnsupportedFeature, or nil.
-func PreflightGuard() error {
+func PreflightGuard(without ...string) error {
+	if slices.Contains(without, guardKey) {
+		return unsupportedGuard(errSimulated)
+	}
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "fl_probe", Type: ebpf.SchedCLS, License: "Dual BSD/GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},

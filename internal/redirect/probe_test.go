@@ -6,16 +6,18 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // newCgroup makes a cgroup of the test's own, with others below it if named.
 func newCgroup(t testing.TB, below ...string) string {
 	t.Helper()
-	root := must[string](t)(cgroup2Root("/proc"))
+	root := must[string](t)(findCgroup2("/proc", ""))
 	dir := filepath.Join(root, fmt.Sprintf("fl_test_%d_%d", os.Getpid(), time.Now().UnixNano()))
 	for _, d := range append([]string{""}, below...) {
 		path := filepath.Join(dir, d)
@@ -128,7 +130,7 @@ func TestKubeletsCgroup(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.config()
 	cfg.Probe.HostNetNS = w.node
-	cfg.Probe.Cgroup = must[string](t)(cgroup2Root("/proc"))
+	cfg.Probe.Cgroup = must[string](t)(findCgroup2("/proc", ""))
 	if _, err := Open(cfg); !errors.Is(err, ErrSharedCgroup) {
 		t.Errorf("the root: %v", err)
 	}
@@ -155,5 +157,58 @@ func TestKubeletsCgroup(t *testing.T) {
 	must[string](t)(childAsk(t, cfg.Probe.Cgroup, w.node, dst))
 	if n := len(p.took(In, dst)); n != 0 {
 		t.Errorf("captured %d probes", n)
+	}
+}
+
+// TestNodesAddressesAreFollowed: a bridge that comes later, as with a node's first pod, and goes again.
+func TestNodesAddressesAreFollowed(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config()
+	cfg.Probe = ProbeConfig{HostNetNS: w.node, FollowAddrs: true, NodeAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+	r := w.open(cfg)
+	nodes := func() (addrs []string) {
+		var a redirectFlAddr
+		var one uint32
+		entries := r.objects.maps.FlNodes.Iterate()
+		for entries.Next(&a, &one) {
+			for _, known := range []string{"192.0.2.1", gateway4.String(), gateway6.String(), "10.98.0.1", "10.97.0.1"} {
+				if mapped(netip.MustParseAddr(known)) == a {
+					addrs = append(addrs, known)
+				}
+			}
+		}
+		check(t, entries.Err())
+		slices.Sort(addrs)
+		return addrs
+	}
+	late := func() error {
+		r.objects.nodesAt = time.Time{}
+		_, err := r.Sweep()
+		return err
+	}
+	atFirst := []string{gateway4.String(), "192.0.2.1", gateway6.String()}
+	slices.Sort(atFirst)
+	if got := nodes(); !slices.Equal(got, atFirst) {
+		t.Errorf("at first: %v", got)
+	}
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "cni0"}}
+	add := func(l netlink.Link, a string) error {
+		addr, err := netlink.ParseAddr(a)
+		return errors.Join(err, netlink.AddrAdd(l, addr))
+	}
+	check(t, w.node.Do(func() error {
+		down := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "ipvs"}}
+		return errors.Join(netlink.LinkAdd(bridge), joinUp("cni0", netip.MustParseAddr("10.98.0.1")), netlink.LinkAdd(down), add(down, "10.97.0.1/32"))
+	}))
+	check(t, late())
+	with := append([]string{"10.98.0.1"}, atFirst...)
+	slices.Sort(with)
+	if got := nodes(); !slices.Equal(got, with) {
+		t.Errorf("with the bridge: %v", got)
+	}
+	check(t, w.node.Do(func() error { return netlink.LinkDel(bridge) }))
+	check(t, late())
+	if got := nodes(); !slices.Equal(got, atFirst) {
+		t.Errorf("without it again: %v", got)
 	}
 }

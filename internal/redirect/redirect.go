@@ -1,7 +1,6 @@
 package redirect
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,7 +20,7 @@ import (
 type Config struct {
 	BPFFS    string // mount of bpffs; default /sys/fs/bpf
 	Instance string // name of the node instance, one directory below BPFFS/fairlead; default "node"
-	Cgroup   string // mount of cgroup2, whose root gets the connect programs; default: the first one mounted
+	Cgroup   string // what gets the connect programs: a cgroup2, or where one is mounted below; default: the first one mounted
 	Proc     string // a procfs whose sysctls can be written; default /proc
 	NetNSDir string // where the runtime binds namespaces; default /run/netns
 	Probe    ProbeConfig
@@ -37,6 +36,8 @@ type ProbeConfig struct {
 	HostNetNS *NetNS
 	// NodeAddrs are used only without Cgroup.
 	NodeAddrs []netip.Addr
+	// FollowAddrs adds the addresses of HostNetNS to NodeAddrs, as they come and go.
+	FollowAddrs bool
 }
 
 // Pod is one pod that is to be captured. Its NetNS stays the caller's.
@@ -60,7 +61,6 @@ type Change struct {
 type Redirect struct {
 	cfg  Config
 	dir  string
-	wake chan struct{}           // tells Run that a pod is leaving
 	step func(name string) error // for tests: called before each step of an enrolment or a leave
 
 	mu        sync.Mutex // protects what follows
@@ -90,13 +90,6 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.Cgroup == "" {
-		root, err := cgroup2Root(c.Proc)
-		if err != nil {
-			return c, err
-		}
-		c.Cgroup = root
-	}
 	return c, nil
 }
 
@@ -113,11 +106,13 @@ func Open(cfg Config) (_ *Redirect, err error) {
 		return nil, err
 	}
 	defer unlock()
+	if cfg.Cgroup, err = findCgroup2(cfg.Proc, cfg.Cgroup); err != nil {
+		return nil, err
+	}
 
 	r := &Redirect{
 		cfg:     cfg,
 		dir:     instanceDir(cfg),
-		wake:    make(chan struct{}, 1),
 		pods:    map[uint64]*pod{},
 		leaving: map[uint64]*leaver{},
 		hopPort: rand.Uint32(), // not where the process before began: its connections may still be there
@@ -130,23 +125,6 @@ func Open(cfg Config) (_ *Redirect, err error) {
 		return nil, errors.Join(err, r.objects.close())
 	}
 	return r, nil
-}
-
-// Run ends the drains of leaving pods, and follows the kubelet's cgroup when the kubelet restarts, until ctx is done.
-func (r *Redirect) Run(ctx context.Context) error {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-r.wake:
-		case <-tick.C:
-		}
-		if _, err := r.Sweep(); err != nil {
-			r.cfg.Log.Warn("sweep", "err", err)
-		}
-	}
 }
 
 // Close releases what the process holds and leaves everything in force. Listeners that nobody else holds end here.

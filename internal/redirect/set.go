@@ -14,6 +14,7 @@ type pod struct {
 	cookie    uint64
 	families  families
 	listeners []Listener
+	takenOver bool // it was captured by an earlier process, whose listeners may still serve
 	complete  bool // every step of the enrolment was done once
 	current   bool // and done for what is desired now
 }
@@ -38,9 +39,19 @@ func (r *Redirect) Set(desired []Pod) (Change, error) {
 		return change, err
 	}
 	errs := []error{r.leaveAllBut(want, &change)}
+	var begun []*pod
 	for _, d := range desired {
-		if err := r.want(d, &change); err != nil {
+		p, err := r.begin(d)
+		switch {
+		case err != nil:
 			errs = append(errs, fmt.Errorf("pod %s: enrol: %w", d.UID, err))
+		case p != nil:
+			begun = append(begun, p)
+		}
+	}
+	for _, p := range begun {
+		if err := r.conclude(p, &change); err != nil {
+			errs = append(errs, fmt.Errorf("pod %s: enrol: %w", p.UID, err))
 		}
 	}
 	left, err := r.sweep()
@@ -65,31 +76,43 @@ func byCookie(desired []Pod) (map[uint64]string, error) {
 	return want, nil
 }
 
-// want brings one desired pod to where it should be.
-func (r *Redirect) want(d Pod, change *Change) error {
+// begin brings one desired pod to where it should be, but for the slots of one that is taken over. It returns nil if nothing
+// is to be done.
+func (r *Redirect) begin(d Pod) (*pod, error) {
 	cookie := d.NetNS.Cookie()
 	p := r.pods[cookie]
 	if p != nil && p.same(d) {
-		return nil
+		return nil, nil
 	}
-	isNew := p == nil || !p.complete
 	if p == nil {
 		ns, err := d.NetNS.dup()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		p = &pod{Pod: Pod{NetNS: ns}, cookie: cookie}
+		var state redirectFlPod
+		found := r.objects.maps.FlPods.Lookup(cookie, &state) == nil
+		p = &pod{Pod: Pod{NetNS: ns}, cookie: cookie, takenOver: found && state.State == redirectFlStateFL_STATE_CAPTURE}
 		r.pods[cookie] = p
 	}
 	p.UID, p.Guard = d.UID, d.Guard
 	p.Addrs, p.ProbePorts = unmapped(d.Addrs), slices.Clone(d.ProbePorts)
 	p.current = false
-	if err := r.enrol(p); err != nil {
-		return err
+	return p, r.enrol(p)
+}
+
+// conclude fills the slots of a pod that is taken over. This comes when all pods are that far: from now on new connections wait
+// until the proxy has been told of the listeners, which is after Set.
+func (r *Redirect) conclude(p *pod, change *Change) error {
+	isNew := !p.complete
+	if p.takenOver {
+		if err := r.run([]step{r.listening(p)}); err != nil {
+			return err
+		}
+		p.takenOver = false
 	}
 	p.complete, p.current = true, true
-	if l := r.leaving[cookie]; l != nil {
-		delete(r.leaving, cookie)
+	if l := r.leaving[p.cookie]; l != nil {
+		delete(r.leaving, p.cookie)
 		if err := l.close(); err != nil {
 			return err
 		}

@@ -34,6 +34,13 @@ func TestMapped(t *testing.T) {
 func TestPreflight(t *testing.T) {
 	requireRoot(t)
 	check(t, Preflight())
+	for _, key := range FeatureKeys() {
+		err := errors.Join(Preflight(key), PreflightGuard(key))
+		lacks := new(UnsupportedFeature)
+		if !errors.As(err, &lacks) || lacks.Minimum == "" || !errors.Is(err, ebpf.ErrNotSupported) {
+			t.Errorf("without %s: %v", key, err)
+		}
+	}
 }
 
 // TestPreflightGuard: it says beforehand what Set would say.
@@ -73,11 +80,16 @@ func TestConfig(t *testing.T) {
 			t.Errorf("instance %q", name)
 		}
 	}
-	if _, err := (Config{Proc: t.TempDir()}).withDefaults(); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := findCgroup2(t.TempDir(), ""); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no mounts: %v", err)
 	}
-	if _, err := Open(Config{BPFFS: t.TempDir(), Cgroup: "/x"}); err == nil || !strings.Contains(err.Error(), "not a bpffs") {
-		t.Errorf("a plain directory: %v", err)
+	for want, cfg := range map[string]Config{
+		"not a bpffs":         {BPFFS: t.TempDir(), Cgroup: "/x"},
+		"find bpffs /nowhere": {BPFFS: "/nowhere", Cgroup: "/x"},
+	} {
+		if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 }
 

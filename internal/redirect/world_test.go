@@ -2,7 +2,6 @@ package redirect
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -360,8 +359,4 @@ func expectWelcome(t testing.TB, c net.Conn) {
 	if line, err := readLine(c); err != nil {
 		t.Fatalf("welcome: %q, %v", line, err)
 	}
-}
-
-func testContext(t testing.TB) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(t.Context(), 30*time.Second)
 }

@@ -42,6 +42,7 @@ type MeshNode struct {
 	*Node
 	Keeper, Proxy *Process
 	mesh          *Mesh
+	generation    int // how many have been there before, in updates
 }
 
 // The ports that the product listens on.
@@ -124,7 +125,7 @@ func (n *MeshNode) StartKeeper(ctx context.Context) error {
 	}
 	args := []string{"keeper", "--node=" + n.Name, "--controller=" + n.mesh.controllerAddr(), "--trust-domain=" + n.mesh.cfg.TrustDomain,
 		"--roots=" + n.mesh.roots(), "--token-file=" + n.path("token"), "--state=" + n.StateDir(), "--keys=" + n.KeysDir(),
-		"--run=" + n.RunDir(), "--bpffs=" + n.BPFFS(), "--instance=" + n.Name, "--cgroup=" + cgroupRoot(), "--netns-dir=" + n.NetNSDir(), fmt.Sprintf("--proxy-uid=%d", ProxyUID)}
+		"--run=" + n.RunDir(), "--proxy-dir=" + n.proxyDir(), "--bpffs=" + n.BPFFS(), "--instance=" + n.Name, "--cgroup=" + cgroupRoot(), "--netns-dir=" + n.NetNSDir(), fmt.Sprintf("--proxy-uid=%d", ProxyUID)}
 	for _, a := range n.Addrs {
 		args = append(args, "--node-address="+a.String())
 	}
@@ -146,6 +147,30 @@ func (n *MeshNode) StartKeeper(ctx context.Context) error {
 	}
 	n.Keeper = p
 	return nil
+}
+
+// Surge starts a keeper and a proxy beside those of the node, as an update does: with a directory and a port of their own where
+// two pods would have them, and all else in common. They take the node's place in the mesh, and the earlier ones are returned.
+func (m *Mesh) Surge(ctx context.Context, i int) (earlier *MeshNode, err error) {
+	earlier = m.Nodes[i]
+	next := &MeshNode{Node: earlier.Node, mesh: m, generation: earlier.generation + 1}
+	if err := next.StartKeeper(ctx); err != nil {
+		return nil, err
+	}
+	m.Nodes[i] = next
+	return earlier, next.StartProxy()
+}
+
+// proxyDir is what keeper and proxy of one generation have for themselves: in a pod, a volume of its own.
+func (n *MeshNode) proxyDir() string {
+	return filepath.Join(n.RunDir(), fmt.Sprintf("proxy-%d", n.generation))
+}
+
+// Ready asks the keeper as the kubelet's probe does.
+func (n *MeshNode) Ready(ctx context.Context) error {
+	_, err := n.Run(ctx, Command{Path: filepath.Join(n.mesh.cfg.Bin, "nodeproxy"),
+		Args: []string{"keeper-ready", "--run=" + n.RunDir(), "--proxy-dir=" + n.proxyDir()}})
+	return err
 }
 
 // cniArgs tell keeper and cleanup where the node's network plugins are.
@@ -193,7 +218,7 @@ func (n *MeshNode) pluginInstalled() (bool, error) {
 // StartProxy starts the node's proxy, also after it was ended.
 func (n *MeshNode) StartProxy() error {
 	args := []string{"proxy", "--node=" + n.Name, "--controller=" + n.mesh.controllerAddr(),
-		"--keeper=" + filepath.Join(n.RunDir(), "proxy", "proxy.sock"), fmt.Sprintf("--admin=:%d", adminPort)}
+		"--keeper=" + filepath.Join(n.proxyDir(), "proxy.sock"), fmt.Sprintf("--admin=:%d", adminPort+n.generation), "--drain=0s"}
 	p, err := n.Node.StartProxy(filepath.Join(n.mesh.cfg.Bin, "nodeproxy"), append(args, n.mesh.cfg.ProxyArgs...)...)
 	if err != nil {
 		return fmt.Errorf("start proxy of %s: %w", n.Name, err)
@@ -205,7 +230,7 @@ func (n *MeshNode) StartProxy() error {
 // Admin asks the node's proxy: "/metrics", "/readyz", "/debug/routes".
 func (n *MeshNode) Admin(ctx context.Context, path string) ([]byte, error) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return n.Dial(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", adminPort))
+		return n.Dial(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", adminPort+n.generation))
 	}}, Timeout: 5 * time.Second}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://proxy"+path, nil)
 	if err != nil {

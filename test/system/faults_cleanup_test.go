@@ -2,6 +2,7 @@ package system
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -78,5 +79,35 @@ func TestNothingLeft(t *testing.T) {
 		if err := gone.Delete(t.Context()); err != nil {
 			t.Errorf("DEL of %s: %v", gone.Name, err)
 		}
+	}
+}
+
+// TestPinsLost takes the kernel's side away while the state on disk stays, as a restart of the machine does: the next keeper captures
+// the pods anew, and nothing goes out in the clear.
+func TestPinsLost(t *testing.T) {
+	m := newMesh(t, testnet.MeshConfig{})
+	p := newPair(t, m)
+	plain := mustAddPod(t, m.Nodes[0].Node, testnet.PodSpec{Namespace: "plain", Name: "plain"})
+	n := m.Nodes[0]
+	if err := errors.Join(n.Proxy.Kill(), n.Keeper.Kill(), n.Cleanup(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(policyOf(t, p.client), policyOf(t, plain)) {
+		t.Error("the pod is still captured: nothing was lost")
+	}
+	if err := errors.Join(n.StartKeeper(t.Context()), n.StartProxy()); err != nil {
+		t.Fatal(err)
+	}
+	mustReady(t, n)
+	seen := watch(t, p.client, p.server)
+	ask(t, plain, webAddr(p.server), "-path=/?say="+clearMarker)
+	for _, to := range []string{p.web, webAddr(p.server)} {
+		if r := ask(t, p.client, to, "-path=/?say="+secretMarker); r.OK != 1 {
+			t.Errorf("to %s: %v", to, r)
+		}
+	}
+	seen(t)
+	if slices.Equal(policyOf(t, p.client), policyOf(t, plain)) {
+		t.Error("the pod was not captured anew")
 	}
 }

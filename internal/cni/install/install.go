@@ -36,6 +36,8 @@ type Config struct {
 	Entry map[string]any
 	Poll  time.Duration // how often Run looks without being told; default 10 s
 	Log   *slog.Logger  // of Run; default discard
+	// Told, if set, is called by Run each time that it has looked.
+	Told func(State, error)
 }
 
 func (c Config) defaults() Config {

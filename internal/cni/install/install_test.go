@@ -155,8 +155,14 @@ func TestAListIsJoinedAndLeft(t *testing.T) {
 	if s := mustInstall(t, c); s.Changed {
 		t.Error("a second time changed something")
 	}
+	if left, err := Remains(c); err != nil || !slices.Equal(left, []string{filepath.Join(c.BinDir, DefaultType), s.Conf}) {
+		t.Errorf("remains %v, %v", left, err)
+	}
 	if err := Uninstall(c); err != nil {
 		t.Fatal(err)
+	}
+	if left, err := Remains(c); err != nil || len(left) > 0 {
+		t.Errorf("remains %v, %v", left, err)
 	}
 	for name, content := range confsOf(t, c) {
 		if name != "README" && cmp.Diff(decode(t, confs[name]), decode(t, content)) != "" {

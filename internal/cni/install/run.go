@@ -33,6 +33,9 @@ func (c Config) keep(ctx context.Context, watcher *fsnotify.Watcher, events <-ch
 			_ = watcher.Add(c.BinDir)
 		}
 		state, err := Install(c)
+		if c.Told != nil {
+			c.Told(state, err)
+		}
 		if now := describe(state, err); now != said || state.Changed {
 			said = now
 			c.say(state, err)

@@ -89,6 +89,16 @@ func (c *Client) LoadState(ctx context.Context) (int, error) {
 	return r.one("load state")
 }
 
+// Serving tells the keeper that this proxy has everything that it needs to serve pods.
+func (c *Client) Serving(ctx context.Context) error {
+	r, err := c.call(ctx, request{kind: kindServing})
+	if err != nil {
+		return fmt.Errorf("tell the keeper of service: %w", err)
+	}
+	closeAll(r.fds)
+	return nil
+}
+
 // one returns the only descriptor of a reply that has nothing else.
 func (r reply) one(step string) (int, error) {
 	if len(r.fds) != 1 || len(r.body) != 0 {

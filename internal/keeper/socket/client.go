@@ -90,6 +90,8 @@ func deliver(events <-chan event, h Handler) {
 			h.Roots(e.roots.trustDomain, e.roots.pem)
 		case e.synced:
 			h.Synced()
+		case e.superseded:
+			h.Superseded()
 		}
 	}
 }

@@ -55,8 +55,13 @@ func TestEventsArriveInOrder(t *testing.T) {
 func TestCalls(t *testing.T) {
 	leaksNothing(t)
 	_, path := serve(t, &fakeKeeper{})
-	c := connect(t, path, newRecorder(t))
+	r := newRecorder(t)
+	c := connect(t, path, r)
 	ctx := t.Context()
+	if err := c.Serving(ctx); err != nil {
+		t.Errorf("Serving: %v", err)
+	}
+	r.want(t, "superseded")
 
 	fds, err := c.Sockets(ctx, "pod", 4, MaxBatch)
 	if err != nil || len(fds) != MaxBatch {

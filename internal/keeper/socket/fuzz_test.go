@@ -16,7 +16,7 @@ func FuzzServerMessage(f *testing.F) {
 		{kind: kindHop, id: 2, uid: "pod", client: netip.MustParseAddr("10.0.0.1")},
 		{kind: kindHop, id: 2, uid: "pod", client: netip.MustParseAddr("fd00::1")},
 		{kind: kindSign, id: 3, account: mesh.Account{Namespace: "ns", Name: "sa"}, content: []byte("content")},
-		{kind: kindVerdicts, id: 4}, {kind: kindSaveState, id: 5}, {kind: kindLoadState, id: 6},
+		{kind: kindVerdicts, id: 4}, {kind: kindSaveState, id: 5}, {kind: kindLoadState, id: 6}, {kind: kindServing, id: 7},
 	} {
 		b, err := q.encode()
 		if err != nil {
@@ -46,7 +46,7 @@ func FuzzClientMessage(f *testing.F) {
 	for _, e := range []event{
 		{enrolled: &enrolled{Pod{UID: "pod", Name: mesh.Name{Namespace: "ns", Name: "n"}, Addrs: []netip.Addr{netip.MustParseAddr("fd00::1")}}, []Listener{{Out, 4, 3}, {In, 6, 4}}}},
 		{left: &left{"pod", time.Second}},
-		{synced: true},
+		{synced: true}, {superseded: true},
 		{certificate: &Certificate{Chain: [][]byte{{1}, {2}}, NotAfter: time.Unix(1, 0)}},
 		{roots: &roots{"td", []byte("pem")}},
 	} {

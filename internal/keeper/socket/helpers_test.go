@@ -50,6 +50,14 @@ func (k *fakeKeeper) Detached(h Handler) {
 	delete(k.proxies, h)
 }
 
+func (k *fakeKeeper) Serving(h Handler) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.proxies[h] {
+		h.Superseded()
+	}
+}
+
 func (k *fakeKeeper) attached() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -164,6 +172,8 @@ func (r *recorder) Certificate(c Certificate) {
 }
 
 func (r *recorder) Synced() { r.events <- "synced" }
+
+func (r *recorder) Superseded() { r.events <- "superseded" }
 
 func (r *recorder) Roots(td string, pem []byte) { r.events <- fmt.Sprintf("roots %s %s", td, pem) }
 

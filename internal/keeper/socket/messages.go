@@ -24,6 +24,7 @@ const (
 	kindVerdicts  kind = 19
 	kindSaveState kind = 20
 	kindLoadState kind = 21
+	kindServing   kind = 22
 
 	kindReply   kind = 32
 	kindRefusal kind = 33
@@ -33,6 +34,7 @@ const (
 	kindCertificate kind = 50
 	kindRoots       kind = 51
 	kindSynced      kind = 52
+	kindSuperseded  kind = 53
 )
 
 const headerLen = 5
@@ -121,7 +123,7 @@ func parseRequest(b []byte) (*request, error) {
 		q.account = r.account()
 		copy(q.leaf[:], r.take(len(q.leaf)))
 		q.content = bytes.Clone(r.bytes(maxContent))
-	case kindVerdicts, kindSaveState, kindLoadState:
+	case kindVerdicts, kindSaveState, kindLoadState, kindServing:
 	default:
 		if r.err == nil {
 			return nil, violate(UnknownType, "message of type %d", q.kind)
@@ -194,6 +196,7 @@ type event struct {
 	certificate *Certificate
 	roots       *roots
 	synced      bool
+	superseded  bool
 }
 
 type enrolled struct {
@@ -238,6 +241,9 @@ func (e event) encode() ([]byte, error) {
 	if e.synced {
 		return start(kindSynced, 0).done()
 	}
+	if e.superseded {
+		return start(kindSuperseded, 0).done()
+	}
 	return nil, errors.New("empty event")
 }
 
@@ -276,6 +282,8 @@ func parseEvent(b []byte, fds []int) (event, error) {
 		e.roots = &roots{trustDomain: r.str(maxDomain), pem: bytes.Clone(r.bytes(MaxMessage - 1))}
 	case kindSynced:
 		e.synced = true
+	case kindSuperseded:
+		e.superseded = true
 	default:
 		r.fail(fmt.Errorf("message of type %d", k))
 	}

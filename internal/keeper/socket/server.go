@@ -24,6 +24,8 @@ type Keeper interface {
 	// from the first; sending never waits.
 	Attached(Handler)
 	Detached(Handler)
+	// Serving is called when the proxy has everything that it needs to serve pods.
+	Serving(Handler)
 	// Sockets and Hop return descriptors that the server owns then.
 	Sockets(uid string, family, n int) ([]int, error)
 	Hop(uid string, client netip.Addr) (int, error)

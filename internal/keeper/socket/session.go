@@ -142,6 +142,9 @@ func (s *session) answer(j job) (packet, error) {
 	case kindLoadState:
 		fd, err := s.keeper.LoadState()
 		return packet{w.b, []int{fd}}, err
+	case kindServing:
+		s.keeper.Serving(s)
+		return packet{data: w.b}, nil
 	}
 	return packet{}, fmt.Errorf("message of type %d", j.kind)
 }
@@ -274,6 +277,9 @@ func (s *session) Left(uid string, drain time.Duration) {
 
 // Synced ends the events of the beginning.
 func (s *session) Synced() { s.event(event{synced: true}, nil) }
+
+// Superseded ends nothing: the connection stays for what the proxy still has.
+func (s *session) Superseded() { s.event(event{superseded: true}, nil) }
 
 func (s *session) Certificate(c Certificate) { s.event(event{certificate: &c}, nil) }
 

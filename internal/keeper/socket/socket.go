@@ -22,7 +22,7 @@ import (
 )
 
 // Version is the version of the protocol. Both ends send theirs first, and end the connection if they differ.
-const Version = 1
+const Version = 2
 
 // MaxMessage is the size in bytes of the largest message.
 const MaxMessage = 64 << 10
@@ -101,6 +101,8 @@ type Handler interface {
 	Roots(trustDomain string, pemBundle []byte)
 	// Synced says that everything has been told since the connection began: a pod that was not is not enrolled any more.
 	Synced()
+	// Superseded says that a later keeper has listeners of its own in the pods: on these there is only left what came before.
+	Superseded()
 }
 
 // Violation is a breach of the protocol. It ends the connection and is counted by its kind.
