@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -74,8 +75,8 @@ func TestNamesAreThoseOfThePrograms(t *testing.T) {
 	}
 }
 
-// TestProgramsTakeTheirArguments runs every command of every container, probes included, with --help behind it: a program prints
-// its help only if it has understood what stands before.
+// TestProgramsTakeTheirArguments runs every command of every container, probes included, with --help behind it: a program gets
+// there only if it has understood what stands before.
 func TestProgramsTakeTheirArguments(t *testing.T) {
 	bin := t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", bin, "../cmd/nodeproxy", "../cmd/controller")
@@ -95,8 +96,9 @@ func TestProgramsTakeTheirArguments(t *testing.T) {
 					command = append(command, "--help")
 					cmd := exec.CommandContext(t.Context(), filepath.Join(bin, command[0]), expand(c.Env, command[1:])...)
 					cmd.Env = append(os.Environ(), "POD_NAME=p", "POD_NAMESPACE=n", "POD_IP=192.0.2.1")
-					if out, err := cmd.CombinedOutput(); err != nil {
-						t.Errorf("%s: %q: %v\n%.300s", c.Name, command, err, out)
+					out, _ := cmd.CombinedOutput() // the programs do not agree on the status of --help
+					if refusal.Match(out) || !help.Match(out) {
+						t.Errorf("%s: %q:\n%.300s", c.Name, command, out)
 					}
 				}
 			}
@@ -107,6 +109,11 @@ func TestProgramsTakeTheirArguments(t *testing.T) {
 	}
 }
 
+var (
+	help    = regexp.MustCompile(`(?m)^  -[a-z-]+`)
+	refusal = regexp.MustCompile(`not defined|invalid|unexpected argument|unknown argument|is required`)
+)
+
 // expand replaces $(NAME), as the kubelet does.
 func expand(env []corev1.EnvVar, args []string) []string {
 	all := strings.Join(args, "\x00")
@@ -114,4 +121,29 @@ func expand(env []corev1.EnvVar, args []string) []string {
 		all = strings.ReplaceAll(all, "$("+e.Name+")", "value")
 	}
 	return strings.Split(all, "\x00")
+}
+
+var (
+	metric     = regexp.MustCompile(`\bfairlead_[a-z0-9_]+\b`)
+	documented = regexp.MustCompile("(?m)^\\| `(fairlead_[a-z_]+)` \\| (?:counter|gauge|histogram) \\|")
+)
+
+// TestRulesNameMetricsThatThereAre: docs/METRICS.md is held to the code by a test of its own.
+func TestRulesNameMetricsThatThereAre(t *testing.T) {
+	page, err := os.ReadFile("../docs/METRICS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, m := range documented.FindAllStringSubmatch(string(page), -1) {
+		there[m[1]] = true
+	}
+	recorded := regexp.MustCompile(`(workload|edge|mesh):[a-z0-9_:]+`)
+	for _, r := range rulesOf(t) {
+		for _, name := range metric.FindAllString(recorded.ReplaceAllString(r.Expr, ""), -1) {
+			if !there[strings.TrimSuffix(name, "_bucket")] {
+				t.Errorf("%s%s uses %s, which docs/METRICS.md does not have", r.Alert, r.Record, name)
+			}
+		}
+	}
 }

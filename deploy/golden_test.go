@@ -86,6 +86,17 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestExamples: the values of the examples are values of this chart.
+func TestExamples(t *testing.T) {
+	for _, name := range mustGlob(t, "../examples/*/values.yaml") {
+		var values map[string]any
+		readYAML(t, name, &values)
+		if _, err := Render(Options{Values: values}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestDeterministic: equal options, equal bytes, whatever the order of Go's maps.
 func TestDeterministic(t *testing.T) {
 	var first string
