@@ -88,16 +88,17 @@ type node struct {
 	drains  *drains
 	reg     *prometheus.Registry
 	ready   *admin.Ready
-	brain   atomic.Pointer[brain] // nil until the proxy has its certificate
-	started time.Time
+	brain   atomic.Pointer[brain]     // nil until the proxy has its certificate
 	engine  atomic.Pointer[l7.Engine] // likewise
+	started time.Time
 
 	trustReady, tableReady func()
 	able                   chan struct{} // closed when there is all that serving takes
 }
 
 func newNode(cfg Config) *node {
-	n := &node{cfg: cfg, link: newLink(cfg.KeeperSocket, cfg.Log), reg: prometheus.NewPedanticRegistry(), ready: &admin.Ready{}, able: make(chan struct{}), started: time.Now()}
+	n := &node{cfg: cfg, link: newLink(cfg.KeeperSocket, cfg.Log), reg: prometheus.NewPedanticRegistry(), ready: &admin.Ready{},
+		able: make(chan struct{}), started: time.Now()}
 	n.creds = newCredentials(n.link)
 	n.metrics = newMetrics(n.reg, n, &rareLog{log: cfg.Log})
 	n.drains = newDrains(n.reg, n.metrics)

@@ -78,12 +78,14 @@ func (v *voteWorld) node(name string) {
 	n.creds = v.a.creds
 	n.reg = prometheus.NewPedanticRegistry()
 	n.metrics = newMetrics(n.reg, n, &rareLog{log: n.cfg.Log})
-	n.pods = newPods(n.creds, &n.dialer.sockets, n.cfg.Log)
-	keeper := &fakeKeeper{t: v.t, verdict: map[string]uint64{"redirect_syn_in": 12, "keeper_pods_captured": 3}}
+	n.pods.creds = n.creds
+	keeper := &fakeKeeper{t: v.t, verdict: map[string]uint64{"redirect_syn_in": 12, "keeper_pods_captured": 3,
+		"gauge_cni_chained": 1, "gauge_pods_captured": 3, "gauge_pods_waiting": 0}}
 	n.reg.MustRegister(admin.BuildInfo("proxy"), &nodeCollector{keeper, n.creds, n.pods})
 	n.brain.Store(&brain{world: v.world, clusters: newClusters(name), creds: n.creds, dialer: n.dialer})
 	n.trustReady()
 	n.tableReady()
+	n.pods.begin()
 	for _, p := range v.rows {
 		if p.Node == name && p.InMesh {
 			out, _ := listening(v.t)
@@ -92,6 +94,7 @@ func (v *voteWorld) node(name string) {
 			n.pods.Enrolled(socket.Pod{UID: p.UID, Name: p.Name, Account: p.Account, Addrs: p.Addrs}, []socket.Listener{out, in})
 		}
 	}
+	n.pods.Synced()
 	n.link.set(&socket.Client{}) // it is connected, and not spoken to
 	v.t.Cleanup(n.pods.close)
 	v.nodes[name] = n

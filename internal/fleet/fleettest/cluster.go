@@ -151,9 +151,6 @@ func (p *program) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusNotFound)
 		return
 	}
-	if r.URL.Path == "/metrics" {
-		text = append(text, "# TYPE fairlead_keeper_cni_chained gauge\nfairlead_keeper_cni_chained 1\n"...)
-	}
 	_, _ = w.Write(text)
 }
 
