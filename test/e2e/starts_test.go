@@ -242,7 +242,7 @@ func mustLaunch(t testing.TB, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	if out, err := command(ctx, launcher(), args...); err != nil {
+	if out, err := launch(ctx, args...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }

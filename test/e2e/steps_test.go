@@ -13,6 +13,7 @@ func TestCluster(t *testing.T) {
 		{"before", testBefore},
 		{"installed", testInstalled},
 		{"enrolled", testEnrolled},
+		{"tool", testTool},
 		{"traffic", testTraffic},
 		{"headless", testHeadless},
 		{"kinds", testKinds},

@@ -25,6 +25,7 @@ const (
 
 // botLine is the bot's line, as far as it matters here.
 type botLine struct {
+	Time       time.Time      `json:"time"`
 	Total      int            `json:"total"`
 	OK         int            `json:"ok"`
 	Failed     map[string]int `json:"failed"`
