@@ -27,6 +27,7 @@ func TestCluster(t *testing.T) {
 		{"node-boots", testNodeBoots},
 		{"three-controllers", testThreeControllers},
 		{"update", testUpdate},
+		{"breakages", testBreakages},
 		{"uninstalled", testUninstalled},
 	} {
 		if !t.Run(step.name, step.test) && essential[step.name] {

@@ -29,6 +29,7 @@ type botLine struct {
 	Total      int            `json:"total"`
 	OK         int            `json:"ok"`
 	Failed     map[string]int `json:"failed"`
+	Other      map[string]int `json:"other"`
 	Unexpected int            `json:"unexpected"`
 	Served     map[string]int `json:"served"`
 	LastError  string         `json:"lastError"`
