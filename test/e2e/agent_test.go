@@ -82,7 +82,15 @@ func (c *cluster) agent(ctx context.Context, node string, v any, args ...string)
 // node runs a shell command on a node, in its own namespaces.
 func (c *cluster) node(t testing.TB, node, script string) string {
 	t.Helper()
-	return c.kubectl(t, "-n", testNamespace, "exec", c.agents[node], "--", "/agent", "node", "sh", "-c", script)
+	out, err := c.tryNode(t.Context(), node, script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func (c *cluster) tryNode(ctx context.Context, node, script string) (string, error) {
+	return c.try(ctx, "-n", testNamespace, "exec", c.agents[node], "--", "/agent", "node", "sh", "-c", script)
 }
 
 // seen is what a capture has seen: capture.Stats, as JSON.

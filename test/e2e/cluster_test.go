@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,10 +31,10 @@ func open(ctx context.Context) (*cluster, error) {
 	c := &cluster{Kubeconfig: os.Getenv("KUBECONFIG"), Kubectl: "kubectl", Helm: "helm", agents: map[string]string{}}
 	if c.Kubeconfig == "" {
 		c.own = true
-		if out, err := command(ctx, launcher(), "up", "--nodes", "2"); err != nil {
+		if out, err := launch(ctx, "up", "--nodes", "2", "--port", ownPort); err != nil {
 			return c, fmt.Errorf("%w\n%s", err, out)
 		}
-		out, err := command(ctx, launcher(), "paths")
+		out, err := launch(ctx, "paths")
 		if err != nil {
 			return c, err
 		}
@@ -55,8 +56,16 @@ func open(ctx context.Context) (*cluster, error) {
 	return c, c.startAgents(ctx)
 }
 
-// launcher is the program that starts a cluster on this machine.
-func launcher() string { return filepath.Join(*bin, "cluster") }
+// ownName and ownPort are those of the cluster that we start: with others it runs beside one that is up.
+var (
+	ownName = cmp.Or(os.Getenv("FAIRLEAD_E2E_CLUSTER"), "lab")
+	ownPort = cmp.Or(os.Getenv("FAIRLEAD_E2E_PORT"), "16443")
+)
+
+// launch runs the program that starts a cluster on this machine.
+func launch(ctx context.Context, args ...string) ([]byte, error) {
+	return command(ctx, filepath.Join(*bin, "cluster"), append([]string{"--name", ownName}, args...)...)
+}
 
 // load brings all images to all nodes.
 func (c *cluster) load(ctx context.Context) error {
@@ -64,7 +73,7 @@ func (c *cluster) load(ctx context.Context) error {
 	if err != nil || len(images) == 0 {
 		return fmt.Errorf("find images in %s: %w", *dist, errors.Join(err, os.ErrNotExist))
 	}
-	out, err := command(ctx, launcher(), append([]string{"load"}, images...)...)
+	out, err := launch(ctx, append([]string{"load"}, images...)...)
 	if err != nil {
 		return fmt.Errorf("load images: %w\n%s", err, out)
 	}
@@ -78,7 +87,7 @@ func (c *cluster) close() error {
 		_, err := c.try(ctx, "delete", "namespace", testNamespace, "--ignore-not-found")
 		return err
 	}
-	out, err := command(ctx, launcher(), "down")
+	out, err := launch(ctx, "down")
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}

@@ -1,5 +1,6 @@
 // Package e2e runs the product as its users do, on a real Kubernetes: the Helm chart, a label on a namespace, the command
-// line tool, Prometheus. Without KUBECONFIG it starts a cluster of its own on this machine (test/cluster).
+// line tool, Prometheus. Without KUBECONFIG it starts a cluster of its own on this machine (test/cluster), which
+// FAIRLEAD_E2E_CLUSTER and FAIRLEAD_E2E_PORT give another name and port than "lab" and 16443.
 package e2e
 
 import (

@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -79,16 +78,13 @@ func meshed(t testing.TB, namespace string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	var rows []struct {
-		Name   string `json:"name"`
-		Meshed string `json:"meshed"`
-	}
+	var rows []statRow
 	if err := json.Unmarshal([]byte(out), &rows); err != nil {
 		return 0, fmt.Errorf("parse stat: %w", err)
 	}
 	for _, r := range rows {
-		if n, _, ok := strings.Cut(r.Meshed, "/"); ok && r.Name == namespace {
-			return strconv.Atoi(n)
+		if r.Name == namespace {
+			return r.Meshed, nil
 		}
 	}
 	return 0, nil

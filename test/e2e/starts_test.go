@@ -134,7 +134,7 @@ func killProxy(t testing.TB, node string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab.node(t, node, `for p in /proc/[0-9]*; do a=$(tr '\0' ' ' <$p/cmdline 2>/dev/null) || continue; case $a in "/nodeproxy proxy "*) kill -9 ${p#/proc/};; esac; done`)
+	killProxies(t, node)
 	eventually(t, 60*time.Second, "restart of the proxy", func() error {
 		now, err := count()
 		if err == nil && (now == before || !strings.HasSuffix(now, "true")) {
@@ -142,6 +142,12 @@ func killProxy(t testing.TB, node string) {
 		}
 		return err
 	})
+}
+
+// killProxies ends what runs of the proxy on a node.
+func killProxies(t testing.TB, node string) {
+	t.Helper()
+	lab.node(t, node, `for p in /proc/[0-9]*; do a=$(tr '\0' ' ' <$p/cmdline 2>/dev/null) || continue; case $a in "/nodeproxy proxy "*) kill -9 ${p#/proc/};; esac; done`)
 }
 
 // testKeeperAway: without a node proxy on a node, pods of enrolled namespaces wait there and all others start.
@@ -242,7 +248,7 @@ func mustLaunch(t testing.TB, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	if out, err := command(ctx, launcher(), args...); err != nil {
+	if out, err := launch(ctx, args...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }

@@ -13,6 +13,7 @@ func TestCluster(t *testing.T) {
 		{"before", testBefore},
 		{"installed", testInstalled},
 		{"enrolled", testEnrolled},
+		{"tool", testTool},
 		{"traffic", testTraffic},
 		{"headless", testHeadless},
 		{"kinds", testKinds},
@@ -26,6 +27,7 @@ func TestCluster(t *testing.T) {
 		{"node-boots", testNodeBoots},
 		{"three-controllers", testThreeControllers},
 		{"update", testUpdate},
+		{"breakages", testBreakages},
 		{"uninstalled", testUninstalled},
 	} {
 		if !t.Run(step.name, step.test) && essential[step.name] {

@@ -25,9 +25,11 @@ const (
 
 // botLine is the bot's line, as far as it matters here.
 type botLine struct {
+	Time       time.Time      `json:"time"`
 	Total      int            `json:"total"`
 	OK         int            `json:"ok"`
 	Failed     map[string]int `json:"failed"`
+	Other      map[string]int `json:"other"`
 	Unexpected int            `json:"unexpected"`
 	Served     map[string]int `json:"served"`
 	LastError  string         `json:"lastError"`
