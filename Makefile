@@ -20,7 +20,7 @@ TOOL      := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod
 
 .PHONY: help build plugins images chart push rules demo test packages unit kernel kernels system cluster cluster-build cluster-down e2e e2e-images lint fuzz generate generate-check clean
 help: ## show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 build: ## build the programs and the example into bin/
 	@mkdir -p $(BIN)
