@@ -21,8 +21,8 @@ type DiscoverConfig struct {
 	Target Target
 	// Bundle checks signed states. Without one, none is asked for and none can be restored.
 	Bundle *identity.Bundle
-	// StateFirst is how long after a change a signed state is asked for; the time doubles up to StateEvery while there
-	// are more changes: 1 s and 1 min.
+	// StateFirst is how long after a change a signed state is asked for; the time doubles while there are more changes, up
+	// to 2 s, more for a state of more than 256 KiB, and StateEvery at most: 1 s and 1 min.
 	StateFirst, StateEvery time.Duration
 	Log                    *slog.Logger
 }

@@ -38,6 +38,7 @@ func (c *DiscoverClient) send(ctx context.Context, s controlpb.Controller_Discov
 			}
 		}
 		if acked != 0 && changes != asked && due == nil && c.cfg.Bundle != nil {
+			pace.most = c.longest()
 			due = time.After(pace.wait(time.Now()))
 		}
 		select {
@@ -59,6 +60,19 @@ type pace struct {
 	first, most time.Duration
 	next        time.Duration
 	quiet       time.Time // from when on a change comes alone
+}
+
+// States of a small mesh cost nothing, and what a proxy starts from without the controller must not be old. Those of a large
+// one are sent to every node, signed and written: a stream carries at most stateRate bytes of them in a second.
+const (
+	stateLeast = 2 * time.Second
+	stateRate  = 128 << 10
+)
+
+// longest is the longest wait before a state is asked for while changes follow each other.
+func (c *DiscoverClient) longest() time.Duration {
+	size := time.Duration(len(c.State()))
+	return min(max(size*time.Second/stateRate, stateLeast), c.cfg.StateEvery)
 }
 
 func (p *pace) wait(now time.Time) time.Duration {

@@ -20,3 +20,15 @@ func TestPace(t *testing.T) {
 		t.Errorf("after a quiet time: %v", got)
 	}
 }
+
+// TestTheLongestWaitGrowsWithTheState: a proxy of a small mesh starts from what was true two seconds ago.
+func TestTheLongestWaitGrowsWithTheState(t *testing.T) {
+	c := NewDiscoverClient(DiscoverConfig{})
+	for size, want := range map[int]time.Duration{0: 2 * time.Second, 100 << 10: 2 * time.Second, 1 << 20: 8 * time.Second, 64 << 20: time.Minute} {
+		state := make([]byte, size)
+		c.state.Store(&state)
+		if got := c.longest(); got != want {
+			t.Errorf("for a state of %d bytes: %v, want %v", size, got, want)
+		}
+	}
+}
