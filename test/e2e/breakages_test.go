@@ -23,8 +23,12 @@ type breakage struct {
 	again      func(*testing.T)
 	args       []string // of check
 	says, hint string   // expressions: within a line, and within the hint behind it
+	also       string   // an expression within another line
 	cuts       bool     // what passes through the mesh may be lost
 }
+
+// notTaken is said when the controller has seen an issuer, and signs with the one that it had.
+const notTaken = `take issuer: try issuer`
 
 // testBreakages breaks the installation in ten ways. Each is named by check, with what mends it, and exits with 1; and the
 // application goes on, where all that is broken is what rules the mesh.
@@ -33,11 +37,11 @@ func testBreakages(t *testing.T) {
 	for _, b := range []breakage{
 		{name: "controller scaled to 0", do: func(t *testing.T) func() { return withoutController(t) },
 			says: `Deployment fairlead-controller is scaled to 0`, hint: `scale deployment fairlead-controller --replicas=1`},
-		{name: "expired issuer", do: expiredIssuer,
+		{name: "expired issuer", do: expiredIssuer, also: notTaken,
 			says: `the issuer "CN=e2e expired" has expired at \d{4}-`, hint: `put a valid issuer into the Secret`},
-		{name: "wrong CA", do: foreignIssuer,
+		{name: "wrong CA", do: foreignIssuer, also: notTaken,
 			says: `no root in the ConfigMap fairlead-roots vouches for the issuer "CN=e2e foreign"`, hint: `add the issuer's root to the ConfigMap fairlead-roots`},
-		{name: "clock skew in a certificate", do: futureIssuer,
+		{name: "clock skew in a certificate", do: futureIssuer, also: notTaken,
 			says: `the issuer "CN=e2e future" begins in the future, at \d{4}-`, hint: `whose clock is right`},
 		{name: "plugin removed from the conflist", do: withoutPlugin,
 			says: `node ` + lab.nodes[1] + `: our plugin is not in the CNI configuration`, hint: `logs fairlead-node-\S+ -c keeper.*cni\.confDir`},
@@ -74,6 +78,8 @@ func (b *breakage) test(t *testing.T) {
 			return fmt.Errorf("exits with %d:\n%s", status.ExitCode(), text)
 		case !named.MatchString(text):
 			return fmt.Errorf("nothing matches %q:\n%s", named, text)
+		case !regexp.MustCompile(`(?m)^    .*` + b.also).MatchString(text):
+			return fmt.Errorf("nothing matches %q:\n%s", b.also, text)
 		}
 		t.Logf("named after %v: %s", time.Since(began).Round(time.Second), strings.TrimSpace(named.FindString(text)))
 		return nil
