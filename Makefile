@@ -13,13 +13,14 @@ PROGRAMS  := ./cmd/nodeproxy ./cmd/cni-plugin ./cmd/controller ./examples/vote/c
 # Packages whose tests use the kernel: one at a time, as root.
 KERNEL    := internal/redirect internal/keeper internal/node internal/testnet cmd/cni-plugin cmd/nodeproxy
 FUZZTIME  ?= 1m
+NODES     ?= 2
 # The race detector needs a C compiler; without one the tests run without it, and say so.
 RACE       = $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 TOOL      := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod
 
-.PHONY: help build plugins images chart push rules demo test packages unit kernel kernels system lint fuzz generate generate-check clean
+.PHONY: help build plugins images chart push rules demo test packages unit kernel kernels system cluster cluster-build cluster-down e2e e2e-images lint fuzz generate generate-check clean
 help: ## show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 build: ## build the programs and the example into bin/
 	@mkdir -p $(BIN)
@@ -68,13 +69,35 @@ kernel: ## what needs root and the kernel, under -race, one package at a time
 kernels: ## the kernel tests in virtual machines with the kernels of Debian: KERNELS="6.1 6.12"
 	test/kernels/run $(KERNELS)
 
-system: ## real programs, faults and h2spec, in whole nodes
+system: ## real programs, faults and h2spec, in whole nodes; and the parts of the cluster's launcher
 	cd test/system && $(GO) vet ./... && $(GO) test -count=1 -timeout 15m ./...
+	cd test/cluster && $(GO) vet ./... && $(GO) test -count=1 ./...
 
-lint: ## golangci-lint, pinned in test/tools, here, in test/system and in deploy/images
-	$(TOOL) golangci-lint run ./...
-	cd test/system && $(TOOL) golangci-lint run ./...
-	cd deploy/images && $(TOOL) golangci-lint run ./...
+cluster-build: ## build the launcher of the cluster into bin/; cluster builds the rest
+	@mkdir -p $(BIN)
+	cd test/cluster && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/ ./cmd/cluster
+
+cluster: cluster-build ## a real Kubernetes on this machine, as root: NODES=2 ARGS="--dual-stack"; the first build takes 10 minutes or more
+	$(BIN)/cluster up --nodes $(NODES) $(ARGS)
+
+cluster-down: cluster-build ## end the cluster; nothing of it is left
+	$(BIN)/cluster down
+
+e2e: packages build cluster-build e2e-images ## the whole product on a real Kubernetes; on the cluster of KUBECONFIG if that is set
+	$(MAKE) images ARCH=$(shell $(GO) env GOARCH)
+	cd test/e2e && $(GO) vet ./... && $(GO) test -count=1 -timeout 60m $(E2EFLAGS) ./...
+
+e2e-images: ## the images of the tests' own workloads
+	@mkdir -p $(BIN)/e2e $(DIST)/images
+	cd test/system && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/e2e/ ./cmd/load ./cmd/web ./cmd/greeter
+	cd test/e2e && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/e2e/ ./cmd/agent ./cmd/image
+	cd $(BIN)/e2e && ./image -o $(DIST)/images/e2e.tar -name docker.io/library/fairlead-e2e:dev agent=/agent load=/load web=/web greeter=/greeter
+	cd $(BIN)/e2e && ./image -o $(DIST)/images/nginx.tar -name docker.io/library/fairlead-e2e-nginx:dev -libraries /usr/sbin/nginx=/usr/sbin/nginx
+
+LINTED := . test/system test/cluster test/e2e deploy/images
+lint: ## golangci-lint, pinned in test/tools, in every module that has code of ours
+	@set -e; for dir in $(LINTED); do (cd $$dir && $(TOOL) golangci-lint run ./...); done
+
 
 fuzz: ## every fuzz target for FUZZTIME, one after the other: 25 minutes with the 1m it is, 3 with FUZZTIME=2s
 	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' cmd internal | sort); do \

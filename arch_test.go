@@ -67,6 +67,19 @@ var rules = []rule{
 		reason: "objects go in and a delta comes out: the same with and without a Kubernetes",
 	},
 	{
+		of: []string{"internal/kube"}, ours: list{"internal/mesh", "internal/identity/...", "internal/compile/..."},
+		reason: "the cluster goes in as objects, tokens and texts: it knows no node and no stream",
+	},
+	{
+		of: []string{"..."}, except: []string{"cmd/controller/...", "cmd/fairlead/..."},
+		never:  list{"internal/kube"},
+		reason: "whoever imports it can speak to the API server",
+	},
+	{
+		of: []string{"..."}, except: []string{"internal/kube/kubetest", "test/..."}, never: list{"internal/kube/kubetest"},
+		reason: "kubetest is an API server for tests",
+	},
+	{
 		of: []string{"internal/cni/..."}, except: []string{"internal/cni/install/..."}, ours: list{"internal/cni"},
 		others: list{"github.com/containernetworking/cni/..."},
 		reason: "every start of a pod waits for the plugin: it is small and brings nothing along",

@@ -19,7 +19,13 @@ func documents(t *testing.T) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(names, "README.md", "CONTRIBUTING.md") {
+	designs, err := filepath.Glob("docs/design/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range slices.Concat(names, designs, []string{
+		"README.md", "CONTRIBUTING.md", "deploy/daemonset/README.md", "examples/vote/README.md",
+	}) {
 		pages[name] = read(t, name)
 	}
 	if len(pages) < 8 {
@@ -59,12 +65,13 @@ func goSources(t *testing.T, wanted func(path string) bool) map[string]string {
 }
 
 var (
-	testName   = regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]+)`")
+	testName   = regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]+(?:/[a-z-]+)?)`")
+	testStep   = regexp.MustCompile(`(?m)^\t\t\{"([a-z-]+)", test[A-Z]\w*\},$`)
 	testFunc   = regexp.MustCompile(`(?m)^func (Test[A-Z][A-Za-z0-9]*)\(t \*testing\.T\)`)
 	metricRow  = regexp.MustCompile("(?m)^\\| `(fairlead_[a-z_]+)` \\| (counter|gauge|histogram) \\|")
 	metricText = regexp.MustCompile(`"(fairlead_[a-z_]*[a-z])"`)
-	makeTarget = regexp.MustCompile(`(?m)^([a-z-]+):.*##`)
-	makeCall   = regexp.MustCompile("(?m)(?:`|^    )make ([a-z-]+)")
+	makeTarget = regexp.MustCompile(`(?m)^([a-z0-9-]+):.*##`)
+	makeCall   = regexp.MustCompile("(?m)(?:`|^    )make ([a-z0-9-]+)")
 	link       = regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]+))?\)`)
 	heading    = regexp.MustCompile(`(?m)^#+ (.+)$`)
 )
@@ -77,11 +84,19 @@ func found(re *regexp.Regexp, text string) map[string]bool {
 	return names
 }
 
-// TestDocumentedTestsExist: who names a test as proof must name one that there is.
+// TestDocumentedTestsExist: who names a test as proof must name one that there is. The steps of the test on a cluster are
+// named as `go test -run` has them.
 func TestDocumentedTestsExist(t *testing.T) {
 	there := map[string]bool{}
 	for _, src := range goSources(t, func(path string) bool { return strings.HasSuffix(path, "_test.go") }) {
 		maps.Copy(there, found(testFunc, src))
+	}
+	steps := found(testStep, read(t, "test/e2e/steps_test.go"))
+	if len(steps) < 10 {
+		t.Fatalf("only %d steps found: the pattern does not find them", len(steps))
+	}
+	for step := range steps {
+		there["TestCluster/"+step] = true
 	}
 	named := 0
 	for page, text := range documents(t) {
@@ -123,7 +138,7 @@ func TestDocumentedMetricsAreTheCodes(t *testing.T) {
 
 // prefixed are the helpers that put the controller's prefix before the names that they are given.
 var prefixed = map[string]*regexp.Regexp{
-	"cmd/controller/admin.go":     regexp.MustCompile(`\bdesc\("([a-z_]+)"`),
+	"cmd/controller/metrics.go":   regexp.MustCompile(`\bdesc\("([a-z_]+)"`),
 	"internal/control/metrics.go": regexp.MustCompile(`\bcounter\("([a-z_]+)"`),
 }
 
@@ -198,6 +213,30 @@ func TestNamedDirectoriesExist(t *testing.T) {
 	for dir := range namedDirectories(read(t, "CONTRIBUTING.md")) {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 			t.Errorf("CONTRIBUTING.md has a sentence for %s, which is no directory", dir)
+		}
+	}
+}
+
+// TestPagesAreWhole: nothing of a merge is left in them, and no two rows of a table are about the same thing.
+func TestPagesAreWhole(t *testing.T) {
+	for page, text := range documents(t) {
+		rows := map[string]bool{}
+		for line := range strings.Lines(text) {
+			for _, marker := range []string{"<<<<<<<", "=======", ">>>>>>>"} {
+				if strings.HasPrefix(line, marker) {
+					t.Errorf("%s: a merge has left %q", page, line)
+				}
+			}
+			cells := strings.Split(line, "|")
+			if len(cells) < 3 {
+				clear(rows)
+				continue
+			}
+			if first := cells[1]; strings.HasPrefix(first, " `") && rows[first] {
+				t.Errorf("%s: two rows for%s", page, first)
+			} else {
+				rows[first] = true
+			}
 		}
 	}
 }

@@ -131,7 +131,7 @@ func TestOrder(t *testing.T) {
 // TestNotes are for a person: they name the namespace, and what to do next.
 func TestNotes(t *testing.T) {
 	notes := render(t, cases["everything"]).Notes
-	for _, want := range []string{"Fairlead v9.9.9 is being started in mesh", "2 controllers.", "fairlead check -n mesh", "fairlead.io/mesh=enabled"} {
+	for _, want := range []string{"Fairlead v9.9.9 is being started in mesh", "2 controllers.", "fairlead check --fairlead-namespace mesh", "fairlead.io/mesh=enabled"} {
 		if !strings.Contains(notes, want) {
 			t.Errorf("no %q in\n%s", want, notes)
 		}

@@ -140,28 +140,33 @@ func (s *started) bundle() *identity.Bundle {
 // bootstrap gets a certificate by token.
 func (s *started) bootstrap(b *identity.Bundle, token string) (*identity.Static, []byte, error) {
 	s.t.Helper()
+	return bootstrap(s.t, s.nodes, "a", b, token)
+}
+
+func bootstrap(t testing.TB, addr, node string, b *identity.Bundle, token string) (*identity.Static, []byte, error) {
+	t.Helper()
 	id, err := identity.ControllerID(b.TrustDomain())
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	key, err := identity.NewKey()
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	csr, err := identity.NewCSR(key)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	target := control.Target{Addr: s.nodes, Node: "a", TLS: identity.ClientTLS(nil, b, identity.OnlyID(id))}
+	target := control.Target{Addr: addr, Node: node, TLS: identity.ClientTLS(nil, b, identity.OnlyID(id))}
 	issued, roots, err := control.Issue(ctx, target, token, []control.CertificateRequest{{CSR: csr}})
 	if err != nil {
 		return nil, nil, err
 	}
 	cert, err := identity.NewCertificate(issued[0].Chain, key)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return &identity.Static{Cert: cert}, roots, nil
 }
@@ -226,13 +231,18 @@ func TestAControllerFromNothing(t *testing.T) {
 			t.Errorf("metrics lack %s", want)
 		}
 	}
-	lint, err := promlint.New(strings.NewReader(text)).Lint()
+	lint(t, text)
+}
+
+func lint(t *testing.T, metrics string) {
+	t.Helper()
+	problems, err := promlint.New(strings.NewReader(metrics)).Lint()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range lint {
-		if strings.HasPrefix(l.Metric, "fairlead_") {
-			t.Errorf("%s: %s", l.Metric, l.Text)
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "fairlead_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
 	}
 }
@@ -273,7 +283,7 @@ func TestIssuerRootsAndTokensChangeUnderWay(t *testing.T) {
 	both := s.bundle()
 	// Half a change is not taken: key and certificate do not belong together.
 	write(t, file("tls.key"), string(key))
-	eventually(t, "half a change is reported", func() bool { return strings.Contains(s.log.String(), "trust files not taken") })
+	eventually(t, "half a change is reported", func() bool { return strings.Contains(s.log.String(), "trust not taken") })
 	if _, _, err := s.bootstrap(both, "secret-of-a"); err != nil {
 		t.Fatal(err)
 	}
@@ -293,9 +303,15 @@ func TestIssuerRootsAndTokensChangeUnderWay(t *testing.T) {
 	}
 }
 
+const kubernetesArgs = "--source=kubernetes --namespace=x --pod-name=x --pod-ip=10.0.0.1"
+
 func TestBadCommandLines(t *testing.T) {
 	for _, args := range []string{
 		"", "--source=kube --ca-dir=x", "--source=dir:x", "--source=dir:x --ca-cert=c", "--source=dir:x --ca-dir=x --ca-key=k",
+		"--source=kubernetes --pod-name=x --pod-ip=10.0.0.1", "--source=kubernetes --namespace=x --pod-ip=10.0.0.1",
+		"--source=kubernetes --namespace=x --pod-name=x", "--source=kubernetes --namespace=x --pod-name=x --pod-ip=host",
+		kubernetesArgs + " --ca-dir=x", kubernetesArgs + " --tokens=x", kubernetesArgs + " --lease-renew=10s", kubernetesArgs + " --lease-retry=7s",
+		kubernetesArgs + " --issuer-wait=-1s", kubernetesArgs + " --kubeconfig=/no", kubernetesArgs + " --log-level=loud",
 		"--source=dir:x --ca-dir=x extra", "--source=dir:x --ca-dir=x --leaf-ttl=1ms", "--nonsense",
 	} {
 		if err := run(t.Context(), strings.Fields(args), io.Discard); err == nil {

@@ -1,168 +1,83 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"sync/atomic"
+	"slices"
+	"sync"
 	"time"
 
-	"fairlead.io/fairlead/internal/control"
+	"fairlead.io/fairlead/internal/compile"
 	"fairlead.io/fairlead/internal/identity"
 )
 
-// trust is what the controller reads from files about who may be believed: issuer, roots, tokens. It reads them
-// again when they change; what cannot be read leaves everything as it was.
+// texts are where it is written who may be believed.
+type texts interface {
+	// Prepare makes what is not there, as far as that is ours to make.
+	Prepare(context.Context) error
+	// Issuer is the issuer's certificate, with its own issuers behind it, and its key, PEM.
+	Issuer() (cert, key []byte, err error)
+	// Roots are PEM; nil if the top of the issuer's chain is the root.
+	Roots() ([]byte, error)
+	// Next waits until they may have changed; false when the context has ended.
+	Next(context.Context) bool
+}
+
+// trust is what the controller knows about who may be believed. It reads the texts again when they change; what
+// cannot be taken leaves everything as it was, and stands as a problem.
 type trust struct {
 	ca     *identity.CA
 	bundle *identity.Bundle
-	tokens atomic.Pointer[control.Tokens]
-
-	certFile, keyFile, rootsFile, tokensFile string
-	last                                     map[string][32]byte // digests of the files' contents
+	texts  texts
+	tokens *tokens // of the directory's nodes; nil in a cluster
+	// wait is how long nodes have been told new roots before an issuer is taken that may be under them.
+	wait    time.Duration
+	log     *slog.Logger
+	last    map[string][32]byte // digests of what was looked at
+	rootsAt time.Time           // when the roots changed
 
 	issuerChanged, rootsChanged func()
+
+	mu       sync.Mutex // protects standing
+	standing map[string]error
 }
 
-func openTrust(o *options) (*trust, error) {
-	t := &trust{certFile: o.caCert, keyFile: o.caKey, rootsFile: o.roots, tokensFile: o.tokens, last: map[string][32]byte{}}
-	td, err := identity.ParseTrustDomain(o.trustDomain)
-	if err != nil {
+// openTrust reads the texts for the first time: without an issuer that the roots vouch for there is no beginning.
+func openTrust(ctx context.Context, td identity.TrustDomain, from texts, log *slog.Logger) (*trust, error) {
+	t := &trust{texts: from, log: log, last: map[string][32]byte{}, standing: map[string]error{}}
+	if err := from.Prepare(ctx); err != nil {
 		return nil, err
 	}
-	if o.caDir != "" {
-		t.certFile, t.keyFile = filepath.Join(o.caDir, "tls.crt"), filepath.Join(o.caDir, "tls.key")
-		root := filepath.Join(o.caDir, "ca.crt")
-		if err := makeCA(td, o.caDir, t.certFile, t.keyFile, root); err != nil {
-			return nil, err
-		}
-		if t.rootsFile == "" {
-			t.rootsFile = root
-		}
-	}
-	cert, key, err := t.readIssuer()
+	cert, key, err := from.Issuer()
 	if err != nil {
 		return nil, err
 	}
 	if t.ca, err = identity.ParseCA(td, cert, key); err != nil {
 		return nil, err
 	}
-	roots := t.ca.RootPEM()
-	if t.rootsFile != "" {
-		if roots, err = os.ReadFile(t.rootsFile); err != nil {
-			return nil, fmt.Errorf("read roots: %w", err)
-		}
+	roots, err := from.Roots()
+	if err != nil {
+		return nil, err
+	}
+	t.changed("roots", roots)
+	if roots == nil {
+		roots = t.ca.RootPEM()
 	}
 	if t.bundle, err = identity.ParseBundle(td, roots); err != nil {
 		return nil, err
 	}
-	if err := t.checkIssuer(cert, key); err != nil {
-		return nil, err
-	}
-	t.tokens.Store(&control.Tokens{})
-	if _, err := t.readTokens(); err != nil {
+	if err := t.bundle.Vouches(cert, key); err != nil {
 		return nil, err
 	}
 	t.changed("issuer", cert, key)
-	t.changed("roots", roots)
 	return t, nil
 }
 
-// makeCA makes a CA in a directory that has none. The key is written last but one and the certificate last: with
-// it the CA is there.
-func makeCA(td identity.TrustDomain, dir, certFile, keyFile, rootFile string) error {
-	if _, err := os.Stat(certFile); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	ca, err := identity.NewCA(td)
-	if err != nil {
-		return err
-	}
-	key, err := ca.KeyPEM()
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make CA directory: %w", err)
-	}
-	for _, f := range []struct {
-		name string
-		text []byte
-		mode fs.FileMode
-	}{{rootFile, ca.RootPEM(), 0o644}, {keyFile, key, 0o600}, {certFile, ca.CertPEM(), 0o644}} {
-		if err := os.WriteFile(f.name+".new", f.text, f.mode); err != nil {
-			return fmt.Errorf("write CA: %w", err)
-		}
-		if err := os.Rename(f.name+".new", f.name); err != nil {
-			return fmt.Errorf("write CA: %w", err)
-		}
-	}
-	return nil
-}
-
-func (t *trust) readIssuer() (cert, key []byte, err error) {
-	if cert, err = os.ReadFile(t.certFile); err != nil {
-		return nil, nil, fmt.Errorf("read issuer: %w", err)
-	}
-	if key, err = os.ReadFile(t.keyFile); err != nil {
-		return nil, nil, fmt.Errorf("read issuer's key: %w", err)
-	}
-	return cert, key, nil
-}
-
-// checkIssuer makes sure that what the issuer signs is good by the roots: nobody would believe the rest, not even the
-// controller's own certificate.
-func (t *trust) checkIssuer(cert, key []byte) error {
-	td := t.bundle.TrustDomain()
-	ca, err := identity.ParseCA(td, cert, key)
-	if err != nil {
-		return err
-	}
-	id, err := identity.ControllerID(td)
-	if err != nil {
-		return err
-	}
-	trial, err := ca.Issue(identity.Request{ID: id, TTL: time.Minute})
-	if err != nil {
-		return fmt.Errorf("try issuer: %w", err)
-	}
-	chain := make([]*x509.Certificate, len(trial.Certificate))
-	for i, der := range trial.Certificate {
-		if chain[i], err = x509.ParseCertificate(der); err != nil {
-			return fmt.Errorf("try issuer: %w", err)
-		}
-	}
-	if _, err := t.bundle.Verify(chain); err != nil {
-		return fmt.Errorf("try issuer by the roots: %w", err)
-	}
-	return nil
-}
-
-func (t *trust) readTokens() (changed bool, err error) {
-	if t.tokensFile == "" {
-		return false, nil
-	}
-	text, err := os.ReadFile(t.tokensFile)
-	if err != nil {
-		return false, fmt.Errorf("read tokens: %w", err)
-	}
-	if !t.changed("tokens", text) {
-		return false, nil
-	}
-	tokens, err := control.ParseTokens(text)
-	if err != nil {
-		return false, err
-	}
-	t.tokens.Store(tokens)
-	return true, nil
-}
-
+// changed tells whether a text is another than the one that was looked at last.
 func (t *trust) changed(what string, parts ...[]byte) bool {
 	h := sha256.New()
 	for _, p := range parts {
@@ -177,60 +92,92 @@ func (t *trust) changed(what string, parts ...[]byte) bool {
 	return true
 }
 
-// Node is the node of a bootstrap token.
-func (t *trust) Node(token string) (string, bool) { return t.tokens.Load().Node(token) }
+// follow takes what changes until the context ends.
+func (t *trust) follow(ctx context.Context) error {
+	for t.next(ctx) {
+		t.stands("prepare issuer and roots", t.texts.Prepare(ctx))
+		t.reload()
+	}
+	return nil
+}
 
-// follow reads the files again every so often until the context ends. They are small, and a Secret's mount is
-// exchanged by symbolic links, which watches are easily fooled by.
-func (t *trust) follow(ctx context.Context, every time.Duration, log *slog.Logger) error {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		for _, err := range t.reload(log) {
-			log.Error("trust files not taken", "err", err)
-		}
+// next waits until the texts may have changed, or an issuer may be taken that had to wait.
+func (t *trust) next(ctx context.Context) bool {
+	due := t.rootsAt.Add(t.wait)
+	if !time.Now().Before(due) {
+		return t.texts.Next(ctx)
+	}
+	soon, cancel := context.WithDeadline(ctx, due)
+	defer cancel()
+	return t.texts.Next(soon) || ctx.Err() == nil
+}
+
+// reload takes roots before the issuer: who is signed by the new one must be believed first.
+func (t *trust) reload() {
+	roots, err := t.texts.Roots()
+	t.stands("read roots", err)
+	if err == nil && roots != nil && t.changed("roots", roots) {
+		t.stands("take roots", t.takeRoots(roots))
+	}
+	cert, key, err := t.texts.Issuer()
+	t.stands("read issuer", err)
+	if err == nil && time.Since(t.rootsAt) >= t.wait && t.changed("issuer", cert, key) {
+		t.stands("take issuer", t.takeIssuer(cert, key))
+	}
+	if t.tokens != nil {
+		t.stands("take tokens", t.tokens.reload(t.log))
 	}
 }
 
-func (t *trust) reload(log *slog.Logger) (errs []error) {
-	// Roots before the issuer: who is signed by the new one must be believed first.
-	if t.rootsFile != "" {
-		roots, err := os.ReadFile(t.rootsFile)
-		if err == nil && t.changed("roots", roots) {
-			if err = t.bundle.Replace(roots); err == nil {
-				log.Info("roots replaced", "roots", t.bundle.Len())
-				t.rootsChanged()
-				delete(t.last, "issuer") // one that was refused may be good by these
-			}
-		}
-		errs = appendErr(errs, err)
+func (t *trust) takeRoots(roots []byte) error {
+	before := t.bundle.PEM()
+	if err := t.bundle.Replace(roots); err != nil {
+		return err
 	}
-	cert, key, err := t.readIssuer()
-	if err == nil && t.changed("issuer", cert, key) {
-		if err = t.checkIssuer(cert, key); err == nil {
-			err = t.ca.Replace(cert, key)
-		}
-		if err == nil {
-			log.Info("issuer replaced", "notAfter", t.ca.NotAfter())
-			t.issuerChanged()
-		}
+	if !slices.Equal(before, t.bundle.PEM()) {
+		t.rootsAt = time.Now()
 	}
-	errs = appendErr(errs, err)
-	changed, err := t.readTokens()
-	if changed {
-		log.Info("tokens replaced")
-	}
-	return appendErr(errs, err)
+	t.log.Info("roots replaced", "roots", t.bundle.Len())
+	t.rootsChanged()
+	delete(t.last, "issuer") // one that was refused may be good by these
+	return nil
 }
 
-func appendErr(errs []error, err error) []error {
-	if err == nil {
-		return errs
+func (t *trust) takeIssuer(cert, key []byte) error {
+	if err := t.bundle.Vouches(cert, key); err != nil {
+		return err
 	}
-	return append(errs, err)
+	if err := t.ca.Replace(cert, key); err != nil {
+		return err
+	}
+	t.log.Info("issuer replaced", "notAfter", t.ca.NotAfter())
+	t.issuerChanged()
+	return nil
+}
+
+// stands keeps how the last try of a step went, and logs an error once as long as it stands.
+func (t *trust) stands(step string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before := t.standing[step]
+	if err == nil || errors.Is(err, context.Canceled) {
+		delete(t.standing, step)
+		return
+	}
+	t.standing[step] = err
+	if before == nil || before.Error() != err.Error() {
+		t.log.Error("trust not taken", "step", step, "err", err)
+	}
+}
+
+// problems are the steps that have failed, and have not gone well since.
+func (t *trust) problems() []compile.Problem {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []compile.Problem
+	for step, err := range t.standing {
+		out = append(out, compile.Problem{Object: step, Err: err})
+	}
+	slices.SortFunc(out, func(a, b compile.Problem) int { return cmp.Compare(a.Object, b.Object) })
+	return out
 }

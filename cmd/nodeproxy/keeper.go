@@ -108,7 +108,7 @@ func (f *keeperFlags) addInstaller(cfg *keeper.Config) error {
 // config is everything but the kernel's side.
 func (f *keeperFlags) config(log *slog.Logger) (keeper.Config, error) {
 	cfg := keeper.Config{
-		Node: f.node, StateDir: f.state, KeysDir: f.keys, ProxyUID: f.proxyUID, AllowRoot: f.allowRoot, Away: f.away, Linger: f.linger,
+		Node: f.node, StateDir: f.state, KeysDir: f.keys, ProxyUID: f.proxyUID, AllowRoot: f.allowRoot, Away: f.away, Linger: f.linger, OthersEvery: f.others,
 		Proc: f.kernel.Proc, NetNSDir: f.kernel.NetNSDir, Log: log,
 		CNISocket:   filepath.Join(f.runDir, "cni.sock"),
 		ProxySocket: filepath.Join(proxyDirOf(f.runDir, f.proxyDir), "proxy.sock"),

@@ -20,7 +20,7 @@ type keeperFlags struct {
 	state, keys, runDir, proxyDir, hostNetNS        string
 	proxyUID                                        int
 	allowRoot, guard                                bool
-	away, linger                                    time.Duration
+	away, others, linger                            time.Duration
 	logLevel                                        slog.Level
 	without                                         simulated
 
@@ -84,6 +84,7 @@ func newKeeperFlags() *keeperFlags {
 	f.set.IntVar(&f.proxyUID, "proxy-uid", 65532, "uid of the proxy: nobody else is answered on proxy.sock")
 	f.set.BoolVar(&f.allowRoot, "allow-root-proxy", false, "answer a proxy of uid 0; for experiments on one machine only")
 	f.set.DurationVar(&f.away, "away", 10*time.Second, "how long connections wait for a proxy before new ones are refused")
+	f.set.DurationVar(&f.others, "others-every", 30*time.Second, "how often it is looked for programs of others that see every connect()")
 	f.set.DurationVar(&f.linger, "linger", 45*time.Second, "how long the keeper stays, after SIGTERM, for a proxy that drains")
 	f.set.StringVar(&f.kernel.Probe.Cgroup, "kubelet-cgroup", "", "the kubelet's own cgroup, by which its probes are told, or auto to find it; without it --node-address and the pods' probe ports tell them")
 	f.cni.addInstall(f.set)

@@ -95,6 +95,10 @@ func ended(status int, ago time.Duration, message string) map[string]any {
 	return map[string]any{"terminated": map[string]any{"exitCode": status, "finishedAt": later(-ago), "message": message}}
 }
 
+func killed(reason, message string) map[string]any {
+	return map[string]any{"terminated": map[string]any{"exitCode": 137, "reason": reason, "finishedAt": later(-time.Minute), "message": message}}
+}
+
 // container puts a container of the first node's pod into a state.
 func container(i int, ready bool, state, last map[string]any) func(*fleettest.Cluster, *Options) {
 	return func(c *fleettest.Cluster, _ *Options) {
@@ -243,6 +247,9 @@ func nodeBreakages() []breakage {
 		{"node-daemonset", "for no node", set(daemonSet, "status", map[string]any{}), Failure, []string{"meant for no node"}},
 		{"node-pods", "bad image", container(1, false, waiting("ImagePullBackOff", "manifest unknown"), nil), Failure, []string{"container proxy of pod fairlead-node-h7wq2 on node n1 has no image", "manifest unknown"}},
 		{"node-pods", "crash loop", container(1, false, waiting("CrashLoopBackOff", "back-off"), ended(1, time.Minute, "listen: address in use")), Failure, []string{"has ended 3 times, last with status 1: listen: address in use"}},
+		{"node-pods", "the end of a log", container(1, false, waiting("CrashLoopBackOff", "back-off"), ended(137, time.Minute, "cut here"+strings.Repeat(" and on", 60)+"\nthe last but one\nthe last\n")), Failure,
+			[]string{"last with status 137: the last but one; the last"}},
+		{"node-pods", "out of memory", container(1, false, waiting("CrashLoopBackOff", "back-off"), killed("OOMKilled", "the last")), Failure, []string{"last with status 137 (OOMKilled): the last"}},
 		{"node-pods", "kernel", container(0, false, waiting("CrashLoopBackOff", "back-off"), ended(1, time.Minute, "nodeproxy: preflight: this kernel lacks:\nBPF LSM (Linux 5.7)\nsk_lookup (Linux 5.9)")), Failure,
 			[]string{"node n1: the kernel lacks what the keeper needs: BPF LSM (Linux 5.7); sk_lookup (Linux 5.9)"}},
 		{"node-pods", "cannot be started", container(0, false, waiting("CreateContainerError", "no such mount"), nil), Failure, []string{"no such mount"}},

@@ -69,15 +69,15 @@ func trouble(now time.Time, p *corev1.Pod, c *corev1.ContainerStatus) []Finding 
 		if now.Sub(last.FinishedAt.Time) > recent {
 			return nil
 		}
-		return []Finding{warned(logs, "%s runs again, but has ended %d times, last %s ago with status %d: %s", at, c.RestartCount,
-			now.Sub(last.FinishedAt.Time).Round(time.Second), last.ExitCode, first(oneLine(last.Message), last.Reason))}
+		return []Finding{warned(logs, "%s runs again, but has ended %d times, last %s ago with status %s", at, c.RestartCount,
+			now.Sub(last.FinishedAt.Time).Round(time.Second), ending(last))}
 	}
 	if missing, ok := kernelLacks(last.Message); ok && c.Name == fleet.KeeperName {
 		return []Finding{failed("use nodes with Linux 6.1 or newer and the features that are named, or keep Fairlead off this node: the value node.nodeSelector of the chart",
 			"node %s: the kernel lacks what the keeper needs: %s", p.Spec.NodeName, missing)}
 	}
 	return []Finding{failed(logs,
-		"%s has ended %d times, last with status %d: %s", at, max(c.RestartCount, 1), last.ExitCode, first(oneLine(last.Message), last.Reason))}
+		"%s has ended %d times, last with status %s", at, max(c.RestartCount, 1), ending(last))}
 }
 
 // kernelLacks reads what the keeper says when the preflight fails.
@@ -90,12 +90,36 @@ func kernelLacks(message string) (string, bool) {
 	return "", false
 }
 
+// ending is how a container has ended, and what it said. What the kubelet alone knows, as OOMKilled, is there in any case.
+func ending(t *corev1.ContainerStateTerminated) string {
+	said := lastWords(t.Message)
+	if said == "" || t.Reason == "" || t.Reason == "Error" || t.Reason == "Completed" {
+		return fmt.Sprintf("%d: %s", t.ExitCode, first(said, t.Reason))
+	}
+	return fmt.Sprintf("%d (%s): %s", t.ExitCode, t.Reason, said)
+}
+
+// maxMessage bounds what is quoted of a message.
+const maxMessage = 400
+
+// lastWords are the last lines of a message that fit. A container that was killed has said nothing of it: then the message is
+// the end of its log, which the kubelet has cut anywhere.
+func lastWords(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	from, size := len(lines)-1, len(lines[len(lines)-1])
+	for from > 0 && size+len(lines[from-1]) < maxMessage {
+		from--
+		size += len(lines[from])
+	}
+	return oneLine(strings.Join(lines[from:], "\n"))
+}
+
 // oneLine joins the lines of a message, and keeps it short.
 func oneLine(s string) string {
 	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 	s = strings.TrimSpace(s)
-	if len(s) > 400 {
-		s = s[:400] + "..."
+	if len(s) > maxMessage {
+		s = s[:maxMessage] + "..."
 	}
 	return s
 }

@@ -68,6 +68,14 @@ func (d *Dir) Loaded() bool {
 	return d.loaded
 }
 
+// Pending is what has not been read yet: the directory, before Load.
+func (d *Dir) Pending() []string {
+	if d.Loaded() {
+		return nil
+	}
+	return []string{"source"}
+}
+
 // Problems are all that stand, of files and of the world, in order of file and line.
 func (d *Dir) Problems() []Problem {
 	d.mu.Lock()

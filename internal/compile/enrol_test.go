@@ -124,3 +124,24 @@ func TestNamespaceTurnsItsPods(t *testing.T) {
 		t.Fatalf("the last good state is not in force: %v", w.Problems())
 	}
 }
+
+// TestANamespaceWithASlipInItsLabelIsKnown: its pods start, outside the mesh, and one that was enrolled stays so.
+func TestANamespaceWithASlipInItsLabelIsKnown(t *testing.T) {
+	const slip = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {fairlead.io/mesh: 'true'}}"
+	w, f := load(t), newFiles()
+	apply(t, w, f, "f.yaml", slip, podDoc("p", "10.0.0.1", ""))
+	if ns, _ := w.Namespaces(); len(ns) != 1 || ns["shop"] {
+		t.Errorf("namespaces: %v", ns)
+	}
+	if pod(t, w, "u-p") == nil || enrolledUID(w, "a", "u-p") || len(w.Problems()) != 1 {
+		t.Errorf("row %v, problems %v", pod(t, w, "u-p"), w.Problems())
+	}
+	apply(t, w, f, "f.yaml", nsShop, podDoc("p", "10.0.0.1", ""))
+	if !enrolledUID(w, "a", "u-p") || len(w.Problems()) != 0 {
+		t.Errorf("not enrolled when mended: %v", w.Problems())
+	}
+	apply(t, w, f, "f.yaml", slip, podDoc("p", "10.0.0.1", ""))
+	if ns, _ := w.Namespaces(); !ns["shop"] || !enrolledUID(w, "a", "u-p") || len(w.Problems()) != 1 {
+		t.Errorf("a slip has changed something: %v, %v", ns, w.Problems())
+	}
+}

@@ -35,14 +35,14 @@ type report struct {
 	pods map[string][]netip.Addr
 }
 
-func (w *World) setPod(k Key, p *corev1.Pod) error {
+func (w *World) setPod(k Key, p *corev1.Pod) (warnings []error, err error) {
 	f, err := w.podFacts(p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if f == nil {
 		w.dropPod(k)
-		return nil
+		return nil, nil
 	}
 	things := []any{podUID(f.uid)}
 	if !f.hostNet {
@@ -52,12 +52,12 @@ func (w *World) setPod(k Key, p *corev1.Pod) error {
 	}
 	for _, t := range things {
 		if err := w.claims.taken(k, t); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	m := w.members[f.uid]
 	if m != nil && m.f.node != f.node {
-		return fmt.Errorf("uid %s is on node %s already", f.uid, m.f.node)
+		return nil, fmt.Errorf("uid %s is on node %s already", f.uid, m.f.node)
 	}
 	w.retireOthers(k, f.uid)
 	if m == nil {
@@ -72,7 +72,7 @@ func (w *World) setPod(k Key, p *corev1.Pod) error {
 	put(w.index.podsOf, k.Namespace, k)
 	w.claims.set(k, things)
 	w.settle(m)
-	return nil
+	return f.warnings, nil
 }
 
 // retireOthers ends an earlier pod of the same name.
@@ -101,7 +101,7 @@ func (w *World) dropPod(k Key) {
 
 // settle brings a member's state, its row and what its keeper is told in line with the pod and the reports.
 func (w *World) settle(m *member) {
-	wanted := m.f.enrolled && !m.gone
+	wanted := m.f.enrolled && !m.gone && !w.closed
 	addrs, captured := w.capturedOf(m)
 	switch {
 	case wanted:
@@ -154,6 +154,7 @@ func (w *World) setRow(m *member, captured []netip.Addr, isCaptured, wanted bool
 	row := &mesh.Pod{
 		UID: m.f.uid, Name: m.f.name, Account: m.f.account, Node: m.f.node, Workload: m.f.workload,
 		Addrs: m.f.addrs, HostNet: m.f.hostNet, InMesh: wanted && isCaptured,
+		Policy: w.policyOf(m),
 	}
 	switch {
 	case m.gone && isCaptured:

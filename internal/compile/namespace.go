@@ -48,23 +48,35 @@ func enrolValue(labels map[string]string) (value string, err error) {
 	}
 }
 
-func (w *World) setNamespace(ns *corev1.Namespace) error {
+// setNamespace takes a namespace with a label that says nothing as it was, and a new one as not enrolled: it must be known,
+// or its pods could not start.
+func (w *World) setNamespace(ns *corev1.Namespace) (warnings []error, err error) {
+	old, known := w.namespaces[ns.Name]
 	v, err := enrolValue(ns.Labels)
+	if err != nil && known {
+		return nil, err
+	}
 	if err != nil {
-		return err
+		warnings = []error{err}
 	}
 	on := v == enabled && !w.system[ns.Name]
-	if old, known := w.namespaces[ns.Name]; known && old == on {
-		return nil
+	policy, more := policyValue(ns.Annotations, w.policies[ns.Name], known)
+	warnings = append(warnings, more...)
+	if known && old == on && w.policies[ns.Name] == policy {
+		return warnings, nil
 	}
-	w.namespaces[ns.Name] = on
-	w.namespacesAt, w.dirty = w.next(), true
+	w.policies[ns.Name] = policy
+	if !known || old != on {
+		w.namespaces[ns.Name] = on
+		w.namespacesAt, w.dirty = w.next(), true
+	}
 	w.refreshPods(ns.Name)
-	return nil
+	return warnings, nil
 }
 
 func (w *World) dropNamespace(name string) {
 	delete(w.namespaces, name)
+	delete(w.policies, name)
 	w.namespacesAt, w.dirty = w.next(), true
 	w.refreshPods(name)
 }

@@ -29,6 +29,9 @@ type facts struct {
 	enrolled   bool
 	probePorts []uint16
 	drain      time.Duration
+	stated     stated             // by the pod itself
+	policy     mesh.DefaultPolicy // in force
+	warnings   []error            // what of it is not served as it stands
 }
 
 var uidForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`) // it becomes a file name
@@ -63,6 +66,7 @@ func (w *World) podFacts(p *corev1.Pod) (*facts, error) {
 	if f.addrs, err = podAddrs(p); err != nil {
 		return nil, err
 	}
+	w.statePolicy(f, p.Annotations)
 	f.enrolled, err = w.enrolled(p)
 	return f, err
 }

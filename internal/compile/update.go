@@ -97,7 +97,7 @@ func (w *World) admit(o Object) (warnings []error, err error) {
 	}
 	switch v := o.Value.(type) {
 	case *corev1.Namespace:
-		return nil, w.setNamespace(v)
+		return w.setNamespace(v)
 	case *corev1.ServiceAccount:
 		return nil, nil
 	case *corev1.Node:
@@ -105,7 +105,7 @@ func (w *World) admit(o Object) (warnings []error, err error) {
 	case *corev1.Service:
 		return w.setService(o.Key, v)
 	case *corev1.Pod:
-		return nil, w.setPod(o.Key, v)
+		return w.setPod(o.Key, v)
 	case *discoveryv1.EndpointSlice:
 		return w.setSlice(o.Key, v)
 	}
@@ -151,7 +151,7 @@ func (w *World) refreshPods(namespace string) {
 	}
 	for _, k := range keys {
 		o := w.objects[k]
-		err := w.setPod(k, o.Value.(*corev1.Pod))
+		_, err := w.setPod(k, o.Value.(*corev1.Pod)) // warnings are of its own text, and known
 		if _, newer := w.refused[k]; err != nil && !newer {
 			w.refused[k] = o
 			w.problems[k] = problems(o, []error{err})

@@ -12,6 +12,8 @@ import (
 type Config struct {
 	// SystemNamespaces are never enrolled; kube-system and fairlead-system.
 	SystemNamespaces []string
+	// DefaultPolicy is that of pods for which neither they nor their namespaces state one.
+	DefaultPolicy mesh.DefaultPolicy
 	// History is how many changes are remembered for Delta; 65536.
 	History int
 }
@@ -19,6 +21,7 @@ type Config struct {
 // World is everything that is known of the cluster, as rows for the nodes.
 type World struct {
 	system map[string]bool
+	policy mesh.DefaultPolicy
 	start  uint64
 
 	mu      sync.RWMutex // protects what follows
@@ -39,7 +42,9 @@ type World struct {
 	endpoints map[string]*mesh.Endpoints
 
 	namespaces   map[string]bool
+	policies     map[string]stated // by namespace
 	namespacesAt uint64
+	closed       bool // nobody is enrolled, whatever labels say
 
 	members     map[string]*member // by UID
 	byNode      map[string]map[string]*member
@@ -58,13 +63,13 @@ func NewWorld(cfg Config) *World {
 	}
 	start := uint64(time.Now().UnixMicro())
 	w := &World{
-		system: map[string]bool{}, start: start, version: start, changed: make(chan struct{}),
+		system: map[string]bool{}, policy: cfg.DefaultPolicy, start: start, version: start, changed: make(chan struct{}),
 		history: history{limit: max(cfg.History, 2), floor: start},
 		objects: map[Key]Object{}, refused: map[Key]Object{}, problems: map[Key][]Problem{},
 		claims: newClaims(), index: newIndex(),
 		pods: map[string]*mesh.Pod{}, nodes: map[string]*mesh.Node{},
 		services: map[string]*mesh.Service{}, endpoints: map[string]*mesh.Endpoints{},
-		namespaces: map[string]bool{}, namespacesAt: start,
+		namespaces: map[string]bool{}, policies: map[string]stated{}, namespacesAt: start,
 		members: map[string]*member{}, byNode: map[string]map[string]*member{}, captured: map[string]*report{},
 		enrolmentAt: map[string]uint64{}, leaving: map[string]*member{},
 	}
@@ -184,7 +189,7 @@ func (w *World) Namespaces() (map[string]bool, uint64) {
 	defer w.mu.RUnlock()
 	out := make(map[string]bool, len(w.namespaces))
 	for k, v := range w.namespaces {
-		out[k] = v
+		out[k] = v && !w.closed
 	}
 	return out, w.namespacesAt
 }

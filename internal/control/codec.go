@@ -11,7 +11,7 @@ import (
 
 func encodeDelta(d mesh.Delta) *controlpb.Delta {
 	out := &controlpb.Delta{
-		Reset_: d.Reset, Version: d.Version,
+		Reset_: d.Reset, Version: d.Version, AllEndpoints: d.AllEndpoints,
 		GonePods: d.GonePods, GoneNodes: d.GoneNodes,
 		GoneServices: each(d.GoneServices, encodeName), GoneEndpoints: each(d.GoneEndpoints, encodeName),
 		Pods: each(d.Pods, encodePod), Services: each(d.Services, encodeService), Endpoints: each(d.Endpoints, encodeEndpoints),
@@ -25,7 +25,7 @@ func encodeDelta(d mesh.Delta) *controlpb.Delta {
 func encodePod(p *mesh.Pod) *controlpb.Pod {
 	return &controlpb.Pod{
 		Uid: p.UID, Name: encodeName(p.Name), Account: encodeAccount(p.Account), Node: p.Node, Workload: p.Workload,
-		Addresses: encodeAddrs(p.Addrs), InMesh: p.InMesh, HostNet: p.HostNet,
+		Addresses: encodeAddrs(p.Addrs), InMesh: p.InMesh, HostNet: p.HostNet, DefaultPolicy: controlpb.DefaultPolicy(p.Policy),
 	}
 }
 
@@ -59,7 +59,7 @@ func encodeEndpoints(e *mesh.Endpoints) *controlpb.Endpoints {
 
 func decodeDelta(d *controlpb.Delta) (mesh.Delta, error) {
 	out := mesh.Delta{
-		Reset: d.GetReset_(), Version: d.GetVersion(),
+		Reset: d.GetReset_(), Version: d.GetVersion(), AllEndpoints: d.GetAllEndpoints(),
 		GonePods: d.GetGonePods(), GoneNodes: d.GetGoneNodes(),
 		GoneServices: each(d.GetGoneServices(), decodeName), GoneEndpoints: each(d.GetGoneEndpoints(), decodeName),
 	}
@@ -70,7 +70,7 @@ func decodeDelta(d *controlpb.Delta) (mesh.Delta, error) {
 		}
 		out.Pods = append(out.Pods, &mesh.Pod{
 			UID: p.GetUid(), Name: decodeName(p.GetName()), Account: decodeAccount(p.GetAccount()), Node: p.GetNode(),
-			Workload: p.GetWorkload(), Addrs: addrs, InMesh: p.GetInMesh(), HostNet: p.GetHostNet(),
+			Workload: p.GetWorkload(), Addrs: addrs, InMesh: p.GetInMesh(), HostNet: p.GetHostNet(), Policy: decodePolicy(p.GetDefaultPolicy()),
 		})
 	}
 	for _, n := range d.GetNodes() {
@@ -142,6 +142,14 @@ func decodeProtocol(p controlpb.Protocol) mesh.Protocol {
 		return mesh.Unknown
 	}
 	return mesh.Protocol(p)
+}
+
+// decodePolicy: one of a later version is at least as strict as what is known here.
+func decodePolicy(p controlpb.DefaultPolicy) mesh.DefaultPolicy {
+	if p < 0 || p > controlpb.DefaultPolicy(mesh.PolicyAuthenticated) {
+		return mesh.PolicyAuthenticated
+	}
+	return mesh.DefaultPolicy(p)
 }
 
 func encodeName(n mesh.Name) *controlpb.Name {

@@ -21,10 +21,10 @@ func full() mesh.Delta {
 	addrs := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}
 	name := mesh.Name{Namespace: "shop", Name: "web"}
 	return mesh.Delta{
-		Reset: true, Version: 7,
+		Reset: true, Version: 7, AllEndpoints: true,
 		Pods: []*mesh.Pod{{
 			UID: "u", Name: name, Account: mesh.Account{Namespace: "shop", Name: "acc"}, Node: "a", Workload: "w",
-			Addrs: addrs, InMesh: true, HostNet: true,
+			Addrs: addrs, InMesh: true, HostNet: true, Policy: mesh.PolicyAuthenticated,
 		}},
 		GonePods: []string{"x"}, GoneNodes: []string{"n"}, GoneServices: []mesh.Name{name}, GoneEndpoints: []mesh.Name{name},
 		Nodes: []*mesh.Node{{Name: "a", Zone: "z", Addrs: addrs}},
@@ -53,6 +53,15 @@ func TestADeltaSurvivesTheWire(t *testing.T) {
 	}
 	if diff := cmp.Diff(full(), got, sameAddrs); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestAPolicyOfALaterVersionIsTheStrictest(t *testing.T) {
+	for p, want := range map[controlpb.DefaultPolicy]mesh.DefaultPolicy{0: mesh.PolicyAllow, 1: mesh.PolicyAuthenticated,
+		2: mesh.PolicyAuthenticated, -1: mesh.PolicyAuthenticated, 1 << 20: mesh.PolicyAuthenticated} {
+		if got := decodePolicy(p); got != want {
+			t.Errorf("%d is read as %v", p, got)
+		}
 	}
 }
 

@@ -15,6 +15,13 @@ import (
 	"fairlead.io/fairlead/internal/identity"
 )
 
+// The pauses between two tries are short: another replica may lead by now, and it waits WarmUp for the keepers. A
+// connection to where the last one was (5 s), and both pauses, must be over by then.
+const (
+	maxDialPause   = time.Second
+	maxStreamPause = 3 * time.Second
+)
+
 // Target is the controller as a client finds it.
 type Target struct {
 	Addr string      // host:port
@@ -28,7 +35,7 @@ func (t Target) dial() (*grpc.ClientConn, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxDown)),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.3, MaxDelay: 10 * time.Second},
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.3, MaxDelay: maxDialPause},
 			MinConnectTimeout: 5 * time.Second,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepAlive, Timeout: keepAliveTimeout}))
@@ -61,7 +68,7 @@ func redial(ctx context.Context, log *slog.Logger, t Target, stream func(context
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(identity.Backoff(failures, 100*time.Millisecond, 10*time.Second)):
+		case <-time.After(identity.Backoff(failures, 100*time.Millisecond, maxStreamPause)):
 		}
 	}
 }

@@ -40,6 +40,7 @@ type DiscoverClient struct {
 	mu   sync.Mutex // protects what follows
 	next chan struct{}
 	subs map[mesh.Name]bool
+	all  bool // subscribed to all services, beside subs
 	news []*controlpb.DiscoverUp
 	ack  uint64
 	kick chan struct{}
@@ -99,6 +100,17 @@ func (c *DiscoverClient) Subscribe(n mesh.Name) { c.subscribe(n, true) }
 // Unsubscribe ends a subscription; the snapshot forgets the endpoints.
 func (c *DiscoverClient) Unsubscribe(n mesh.Name) { c.subscribe(n, false) }
 
+// SubscribeAll asks for the endpoints of all services, from now on, or ends that. What was subscribed to by name stays so.
+func (c *DiscoverClient) SubscribeAll(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == on {
+		return
+	}
+	c.all = on
+	c.tell(&controlpb.DiscoverUp{SubscribeAll: &on})
+}
+
 func (c *DiscoverClient) subscribe(n mesh.Name, on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,7 +122,12 @@ func (c *DiscoverClient) subscribe(n mesh.Name, on bool) {
 	} else {
 		delete(c.subs, n)
 	}
-	c.news = append(c.news, change(n, on))
+	c.tell(change(n, on))
+}
+
+// tell has the stream's sender send something. The caller holds the mutex.
+func (c *DiscoverClient) tell(up *controlpb.DiscoverUp) {
+	c.news = append(c.news, up)
 	if len(c.news) > 2*maxSubscriptions { // nobody takes them: the next stream begins with all of them
 		c.news = nil
 	}
@@ -130,7 +147,7 @@ func (c *DiscoverClient) State() []byte {
 func (c *DiscoverClient) States() <-chan struct{} { return c.states }
 
 // Restore puts a signed state in force, unless the controller's own word is there already. Its endpoints are
-// subscribed to. Returns ErrNotOurs for a state that is not the controller's for this node.
+// subscribed to, unless they are there because all were: then those of services in use are the user's to subscribe to. Returns ErrNotOurs for a state that is not the controller's for this node.
 func (c *DiscoverClient) Restore(signed []byte) error {
 	if c.cfg.Bundle == nil {
 		return fmt.Errorf("restore state: %w: no roots to check it by", ErrNotOurs)
@@ -143,7 +160,9 @@ func (c *DiscoverClient) Restore(signed []byte) error {
 		return nil
 	}
 	for _, e := range d.Endpoints {
-		c.Subscribe(e.Service)
+		if !d.AllEndpoints {
+			c.Subscribe(e.Service)
+		}
 	}
 	c.state.CompareAndSwap(nil, &signed) // the controller may have sent a newer one
 	c.cfg.Log.Info("state restored", "version", d.Version, "signed", at)

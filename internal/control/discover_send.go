@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"fairlead.io/fairlead/internal/control/controlpb"
 	"fairlead.io/fairlead/internal/mesh"
 )
@@ -78,6 +80,9 @@ func change(n mesh.Name, on bool) *controlpb.DiscoverUp {
 // caller holds the mutex.
 func (c *DiscoverClient) whole() *controlpb.DiscoverUp {
 	out := &controlpb.DiscoverUp{Node: c.cfg.Target.Node}
+	if c.all {
+		out.SubscribeAll = proto.Bool(true)
+	}
 	for n := range c.subs {
 		out.Subscribe = append(out.Subscribe, encodeName(n))
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,8 +28,9 @@ type Config struct {
 	CA     *identity.CA
 	Bundle *identity.Bundle
 	Source identity.Source // the controller's own certificate
-	// Tokens tells which node a bearer token stands for. Without it there is no bootstrap.
-	Tokens  func(token string) (node string, ok bool)
+	// Tokens tells which node a bearer token stands for, or why for none; the caller is told that, too. Without it
+	// there is no bootstrap.
+	Tokens  func(ctx context.Context, token string) (node string, err error)
 	LeafTTL time.Duration // of the leaves; 4 h
 	WarmUp  time.Duration // longest wait for the keepers after a start, before proxies are told anything; 10 s
 	Leave   time.Duration // longest wait for proxies before a leaving pod is released; 10 s
@@ -46,7 +49,8 @@ type Server struct {
 	mu        sync.Mutex // protects what follows
 	roots     chan struct{}
 	discovers map[*discover]struct{}
-	acked     chan struct{} // holds one
+	keepers   map[string]int // streams by node
+	acked     chan struct{}  // holds one
 }
 
 // NewServer makes a server; Run works it.
@@ -66,7 +70,7 @@ func NewServer(cfg Config) *Server {
 	cfg.Log = orDiscard(cfg.Log)
 	return &Server{
 		cfg: cfg, metrics: newMetrics(), warm: make(chan struct{}), roots: make(chan struct{}),
-		discovers: map[*discover]struct{}{}, acked: make(chan struct{}, 1),
+		discovers: map[*discover]struct{}{}, keepers: map[string]int{}, acked: make(chan struct{}, 1),
 	}
 }
 
@@ -82,6 +86,21 @@ func (s *Server) rootsChanged() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.roots
+}
+
+// Keepers are the nodes whose keepers are connected and have reported.
+func (s *Server) Keepers() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.keepers))
+}
+
+func (s *Server) keeper(node string, streams int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keepers[node] += streams; s.keepers[node] == 0 {
+		delete(s.keepers, node)
+	}
 }
 
 // Warm tells whether the keepers have been heard, or waited for long enough.

@@ -23,6 +23,7 @@ type discover struct {
 	cursor    uint64 // version up to which the receiver has, or was spared, every change
 	sent      uint64 // version of the last delta sent
 	subs      map[mesh.Name]bool
+	all       bool               // subscribed to all services, beside subs
 	fresh     map[mesh.Name]bool // subscriptions changed since the last delta
 	wantState bool
 	stateAt   time.Time
@@ -109,6 +110,9 @@ func (d *discover) take(m *controlpb.DiscoverUp) error {
 			d.fresh[name] = true
 		}
 	}
+	if m.SubscribeAll != nil && m.GetSubscribeAll() != d.all {
+		d.all, d.cursor = m.GetSubscribeAll(), 0 // the answer is the whole
+	}
 	if v := m.GetAcked(); v > d.sent {
 		return invalid("acknowledged version %d, sent was %d", v, d.sent)
 	} else if v != 0 {
@@ -148,7 +152,8 @@ func (d *discover) send(warm bool) (later <-chan time.Time, err error) {
 
 // delta is what the receiver lacks; nil if nothing.
 func (d *discover) delta() *mesh.Delta {
-	delta := d.server.cfg.World.Delta(d.cursor, func(n mesh.Name) bool { return d.subs[n] && !d.fresh[n] })
+	delta := d.server.cfg.World.Delta(d.cursor, func(n mesh.Name) bool { return d.wants(n) && !d.fresh[n] })
+	delta.AllEndpoints = d.all && delta.Reset
 	d.freshEndpoints(&delta)
 	d.cursor = delta.Version
 	if !delta.Reset && empty(delta) {
@@ -158,12 +163,15 @@ func (d *discover) delta() *mesh.Delta {
 	return &delta
 }
 
+// wants tells whether the receiver is told a service's endpoints.
+func (d *discover) wants(n mesh.Name) bool { return d.all || d.subs[n] }
+
 // freshEndpoints adds the endpoints of new subscriptions, none as an empty object: so the receiver sees that it
 // has been answered. What was unsubscribed is taken away.
 func (d *discover) freshEndpoints(delta *mesh.Delta) {
 	for name := range d.fresh {
 		switch e := d.server.cfg.World.Endpoints(name); {
-		case !d.subs[name]:
+		case !d.subs[name] && (!d.all || e == nil):
 			delta.GoneEndpoints = append(delta.GoneEndpoints, name)
 		case e == nil:
 			delta.Endpoints = append(delta.Endpoints, &mesh.Endpoints{Service: name})
@@ -185,7 +193,8 @@ func (d *discover) state() (*controlpb.SignedState, error) {
 	if err != nil {
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
-	whole := d.server.cfg.World.Delta(0, func(n mesh.Name) bool { return d.subs[n] })
+	whole := d.server.cfg.World.Delta(0, d.wants)
+	whole.AllEndpoints = d.all
 	signed, err := signState(cert, d.node, whole, time.Now())
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())

@@ -50,9 +50,9 @@ func (s *Server) issuee(ctx context.Context) (string, error) {
 	if !ok || s.cfg.Tokens == nil {
 		return "", status.Error(codes.Unauthenticated, "neither certificate nor token")
 	}
-	node, ok := s.cfg.Tokens(token)
-	if !ok {
-		return "", status.Error(codes.Unauthenticated, "unknown token")
+	node, err := s.cfg.Tokens(ctx, token)
+	if err != nil {
+		return "", status.Error(codes.Unauthenticated, err.Error())
 	}
 	return node, nil
 }

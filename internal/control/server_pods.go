@@ -36,6 +36,8 @@ func (s *Server) Pods(stream controlpb.Controller_PodsServer) error {
 	if err := s.captured(node, first); err != nil {
 		return err
 	}
+	s.keeper(node, 1)
+	defer s.keeper(node, -1)
 	sent := podsSent{}
 	for {
 		changed, roots := s.cfg.World.Changed(), s.rootsChanged()

@@ -3,8 +3,10 @@ package control
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -43,8 +45,11 @@ func ParseTokens(text []byte) (*Tokens, error) {
 	return t, nil
 }
 
-// Node is the node of a token. It takes the same time for every token.
-func (t *Tokens) Node(tok string) (string, bool) {
+// ErrUnknownToken is returned by Tokens.Node for a token that is no node's.
+var ErrUnknownToken = errors.New("unknown token")
+
+// Node is the node of a token, or ErrUnknownToken. It takes the same time for every token.
+func (t *Tokens) Node(_ context.Context, tok string) (string, error) {
 	hash := sha256.Sum256([]byte(tok))
 	node, found := "", false
 	for _, e := range t.entries {
@@ -52,5 +57,8 @@ func (t *Tokens) Node(tok string) (string, bool) {
 			node, found = e.node, true
 		}
 	}
-	return node, found
+	if !found {
+		return "", ErrUnknownToken
+	}
+	return node, nil
 }

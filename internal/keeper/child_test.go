@@ -74,7 +74,8 @@ func runChild(path string) error {
 	}
 }
 
-func (c *child) Synced() {}
+func (c *child) Synced()         {}
+func (c *child) Others([]string) {}
 
 func (c *child) Superseded() { fmt.Println("superseded") }
 

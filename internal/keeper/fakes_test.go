@@ -43,6 +43,8 @@ type fakeRedirect struct {
 	suspended bool
 	broken    map[string]bool // pods that cannot be captured
 	made      int             // listeners
+	others    []string        // programs
+	othersErr error
 }
 
 func newFakeRedirect() *fakeRedirect {
@@ -141,6 +143,12 @@ func (r *fakeRedirect) HopSocket(string, netip.Addr) (int, error) { return newSo
 func (r *fakeRedirect) Verdicts() (map[string]uint64, error) {
 	return map[string]uint64{"captured": 3}, nil
 }
+func (r *fakeRedirect) Others() ([]string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.others, r.othersErr
+}
+
 func (r *fakeRedirect) Sweep() error { return nil }
 
 func (r *fakeRedirect) uids() []string {
@@ -348,6 +356,7 @@ func enrolled(name string) mesh.Enrolment {
 type fakeProxy struct {
 	mu     sync.Mutex
 	events []string
+	others []string // each time that it was told which there are
 	certs  map[mesh.Account]socket.Certificate
 }
 
@@ -367,6 +376,11 @@ func (p *fakeProxy) Left(uid string, drain time.Duration) { p.add("left %s %v", 
 func (p *fakeProxy) Synced()                              { p.add("synced") }
 func (p *fakeProxy) Superseded()                          { p.add("superseded") }
 func (p *fakeProxy) Roots(td string, pem []byte)          { p.add("roots %s", td) }
+func (p *fakeProxy) Others(programs []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.others = append(p.others, fmt.Sprint(programs))
+}
 func (p *fakeProxy) Certificate(c socket.Certificate) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -48,6 +48,7 @@ type Redirect interface {
 	Sockets(uid string, family, n int) ([]int, error)
 	HopSocket(uid string, client netip.Addr) (int, error)
 	Verdicts() (map[string]uint64, error)
+	Others() ([]string, error) // programs that are not ours and see every connect()
 	// Sweep ends the drains of pods that have left, and follows what the probes are told by. It is called now and then.
 	Sweep() error
 }
@@ -82,6 +83,8 @@ type Config struct {
 	Away    time.Duration // how long connections wait for a proxy; default 10 s
 	Linger  time.Duration // how long Run goes on for a proxy that is still here when it is to end
 	AddWait time.Duration // how long an ADD waits for the controller to name its pod; default 2 s
+
+	OthersEvery time.Duration // how often it is looked for programs of others; default 30 s
 	// Beside runs as long as this keeper is the one that decides.
 	Beside func(context.Context) error
 	// Gauges are passed on with the counters.
@@ -101,6 +104,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.AddWait == 0 {
 		c.AddWait = 2 * time.Second
+	}
+	if c.OthersEvery <= 0 {
+		c.OthersEvery = 30 * time.Second
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -137,7 +143,10 @@ type Keeper struct {
 	awaySince  time.Time               // no proxy since; zero while there is one
 	suspended  bool
 	unsaved    bool
-	dirty      bool // something is not in force yet: try again
+	others     []string // programs that are not ours and see every connect()
+	dirty      bool     // something is not in force yet: try again
+
+	othersFailed bool // the last look for others has failed
 }
 
 // Open makes a keeper. If no other one lives on this node, it puts in force what is on disk.

@@ -122,6 +122,9 @@ func (k Kernel) HopSocket(uid string, client netip.Addr) (int, error) {
 // Verdicts are the counters of the kernel's programs.
 func (k Kernel) Verdicts() (map[string]uint64, error) { return k.R.Verdicts() }
 
+// Others are programs that are not ours and see every connect().
+func (k Kernel) Others() ([]string, error) { return k.R.Others() }
+
 // Sweep ends the drains of leaving pods.
 func (k Kernel) Sweep() error {
 	_, err := k.R.Sweep()

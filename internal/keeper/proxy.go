@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,7 @@ func (p *proxyCalls) Attached(h socket.Handler) {
 	defer k.mu.Unlock()
 	k.proxies[h] = true
 	k.awaySince = time.Time{}
+	h.Others(k.others) // first: what it wants of the controller depends on it
 	h.Roots(k.cfg.Bundle.TrustDomain().Name(), k.cfg.Bundle.PEM())
 	for _, c := range k.keys.certificates() {
 		h.Certificate(c)
@@ -215,6 +217,7 @@ func (k *Keeper) gauges() map[string]uint64 {
 		}
 	}
 	all["gauge_pods_captured"], all["gauge_pods_waiting"] = captured, waiting
+	all["gauge_goroutines"] = uint64(runtime.NumGoroutine())
 	return all
 }
 

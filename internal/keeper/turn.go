@@ -118,12 +118,14 @@ func (k *Keeper) takeTurn() error {
 
 // own does all that only the keeper that decides does. It returns errSuperseded when another one does.
 func (k *Keeper) own(ctx context.Context) error {
+	k.lookForOthers()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return k.tend(ctx) })
 	group.Go(func() error { return k.listen(ctx) })
 	group.Go(func() error { return k.follow(ctx) })
 	group.Go(func() error { return k.watchProxy(ctx) })
 	group.Go(func() error { return k.watchPods(ctx) })
+	group.Go(func() error { return k.watchOthers(ctx) })
 	group.Go(func() error { return k.plugin.Run(ctx) })
 	if k.cfg.Beside != nil {
 		group.Go(func() error { return k.cfg.Beside(ctx) })

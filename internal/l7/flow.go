@@ -94,10 +94,28 @@ func (f *flow) refuse(cause Cause, err error) {
 	f.rec.Cause = cause
 	f.rec.Duration = time.Since(f.rec.Began)
 	f.e.rec.ConnRefused(&f.rec)
+	f.warn(cause, err)
+}
+
+// warn logs why a connection is refused, each reason once.
+func (f *flow) warn(cause Cause, err error) {
 	if err != nil && cause != CauseCancel && f.e.warned.first(cause.String()+": "+err.Error()) {
 		f.e.log.Warn("connection refused", "pod", f.spec.Name.String(), "direction", f.dir.String(),
 			"peer", f.rec.PeerAddr, "port", f.rec.Port, "cause", cause.String(), "err", err)
 	}
+}
+
+// stands asks once more about plaintext that was let in, now that reauthorize can see it: what is decided by may have
+// changed while the connection was on its way.
+func (f *flow) stands() error {
+	a := f.admitted.Load()
+	if a == nil || a.TLS != nil {
+		return nil
+	}
+	if err := f.e.brain.Authorize(a); !errors.Is(err, ErrUndecided) {
+		return err
+	}
+	return nil
 }
 
 // sniff reads until the kind of the first bytes is clear, or the wait is over. KindUnknown and no error means that

@@ -12,6 +12,10 @@ import (
 
 var errRefused = errors.New("refused by policy")
 
+// ErrUndecided is what Brain.Authorize returns, or wraps, while it does not know what it decides by. A connection that has
+// come is refused after Limits.Resolve; one that lives goes on.
+var ErrUndecided = errors.New("not decided yet")
+
 // inbound serves a connection that came from outside the pod.
 func (f *flow) inbound() {
 	origin := f.e.brain.Origin(f.spec, f.peer)
@@ -64,8 +68,9 @@ func (in *arrival) await(r *errand) {
 		f.refuse(CauseCancel, nil)
 		return
 	}
+	in.decide()
 	if in.plainErr != nil {
-		f.refuse(CauseRefused, in.plainErr)
+		in.reject(kind)
 		return
 	}
 	if kind == KindUnknown {
@@ -73,6 +78,33 @@ func (in *arrival) await(r *errand) {
 		return
 	}
 	f.settled(r, kind, nil)
+}
+
+// decide asks again about plaintext, if the answer was that it is not known yet, as soon as it is.
+func (in *arrival) decide() {
+	if !errors.Is(in.plainErr, ErrUndecided) {
+		return
+	}
+	f := in.f
+	ctx, cancel := context.WithTimeout(f.p.ctx, f.e.lim.Resolve)
+	defer cancel()
+	f.e.brain.Decided(ctx, f.spec)
+	in.Origin = f.e.brain.Origin(f.spec, f.peer)
+	f.rec.Peer = in.Origin.Pod
+	in.plainErr = in.authorize()
+}
+
+// reject refuses plaintext: with an answer to HTTP, and with a reset to everything else. A reset is also for what passes by
+// itself, and so is no answer to a request: that the reason is not known, and that the peer's node does not know yet that
+// this pod is in the mesh.
+func (in *arrival) reject(kind Kind) {
+	if kind.http() && !in.Origin.Mesh && !errors.Is(in.plainErr, ErrUndecided) {
+		in.f.warn(CauseRefused, in.plainErr)
+		in.f.serveHTTP(kind, &route{in: in, refused: in.plainErr})
+		return
+	}
+	in.f.rec.Kind = kind
+	in.f.refuse(CauseRefused, in.plainErr)
 }
 
 // hello looks for the mesh in a ClientHello, and serves the connection if it is there.

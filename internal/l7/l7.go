@@ -127,8 +127,10 @@ type Brain interface {
 	ServerTLS(p *Pod, peer netip.AddrPort) (*tls.Config, error)
 	// Authorize is asked before anything of an inbound connection reaches the app. It never waits. It is asked
 	// without TLS as soon as a connection has come: what it refuses then may still turn out to be mutual TLS, and it
-	// is asked again.
+	// is asked again. ErrUndecided says that it cannot tell yet.
 	Authorize(a *Arrival) error
+	// Decided waits until Authorize can tell about the pod, until ctx ends.
+	Decided(ctx context.Context, p *Pod)
 }
 
 // Destination is what a dialled address stands for: a Cluster, or one Endpoint that is dialled as it is.
@@ -138,6 +140,7 @@ type Destination struct {
 	Port     mesh.Port
 	Cluster  *balance.Cluster
 	Endpoint *balance.Endpoint
+	Mapped   bool // Addr is an endpoint's, and was taken for its Service
 }
 
 // Origin is what is known of a peer's address.

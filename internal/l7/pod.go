@@ -157,11 +157,15 @@ func (p *pod) follow() {
 }
 
 // reauthorize asks again about every inbound connection, and resets those that are refused now. What would have been
-// refused as plaintext and is still on its way to prove more is left alone: it will be asked about by itself.
+// refused as plaintext and is still on its way to prove more is left alone: it will be asked about by itself. So is what
+// cannot be told any more, such as of a pod that the table has lost: it was let in when it could.
 func (p *pod) reauthorize() {
 	for _, s := range p.sessions() {
 		a := s.arrived()
-		if a == nil || p.e.brain.Authorize(a) == nil {
+		if a == nil {
+			continue
+		}
+		if err := p.e.brain.Authorize(a); err == nil || errors.Is(err, ErrUndecided) {
 			continue
 		}
 		if f, ok := s.(*flow); ok && a.TLS == nil && !f.joined() {

@@ -15,6 +15,11 @@ func (f *flow) relay(l *link) {
 		f.refuse(CauseDrain, nil)
 		return
 	}
+	if err := f.stands(); err != nil {
+		l.drop()
+		f.refuse(CauseRefused, err)
+		return
+	}
 	tune(f.c)
 	f.rec.Security = l.security
 	if l.ep != nil {

@@ -16,6 +16,7 @@ import (
 // Codes of gRPC (google.rpc.Code).
 const (
 	grpcDeadline    = 4
+	grpcDenied      = 7
 	grpcExhausted   = 8
 	grpcUnavailable = 14
 

@@ -17,6 +17,7 @@ type route struct {
 	dst     *Destination
 	in      *arrival
 	private bool   // the client is a proxy of the mesh
+	refused error  // why no request gets anywhere; nil if they do
 	service string // the destination's name for the receiving proxy
 }
 
@@ -51,6 +52,11 @@ func (f *flow) serveHTTP(k Kind, r *route) {
 	}
 	f.p.conns[f.dir].Add(1)
 	f.p.enter(s)
+	if err := f.stands(); err != nil && r.refused == nil {
+		s.left()
+		f.refuse(CauseRefused, err)
+		return
+	}
 	start := func(t exchange.Transport) exchange.Protocol { return s.start(t, k) }
 	tune(f.c)
 	var err error
@@ -86,7 +92,12 @@ func (s *httpSession) start(t exchange.Transport, k Kind) exchange.Protocol {
 	return s
 }
 
-func (s *httpSession) arrived() *Arrival { return s.f.admitted.Load() }
+func (s *httpSession) arrived() *Arrival {
+	if s.route.refused != nil {
+		return nil // there is nothing to ask about again
+	}
+	return s.f.admitted.Load()
+}
 
 func (s *httpSession) destination() *Destination { return s.route.dst }
 
@@ -120,6 +131,9 @@ func (s *httpSession) Closed(err error) {
 	if err != nil && s.f.p.ctx.Err() != nil {
 		rec.Cause = CauseDrain
 	}
+	if s.route.refused != nil {
+		rec.Cause = CauseRefused
+	}
 	s.f.e.rec.ConnClosed(rec)
 	s.left()
 }
@@ -140,6 +154,11 @@ func (s *httpSession) request(x *exchange.Exchange, h *exchange.Head, end bool) 
 	}
 	r := newRequest(s, x, h, end)
 	s.active++
+	if s.route.refused != nil {
+		s.server.Drain() // not before: a client that is told at once to go elsewhere comes back without having asked
+		r.fail(CauseRefused, 403, grpcDenied, "only mutual TLS of the mesh is let in here")
+		return
+	}
 	r.begin()
 }
 

@@ -64,6 +64,7 @@ type world struct {
 	names map[string]netip.AddrPort      // listener to what it stands for
 	dests map[netip.AddrPort]Destination // what outbound addresses stand for
 	auth  func(*Arrival) error
+	known chan struct{}           // closed when auth can tell; nil if it always can
 	moved map[netip.AddrPort]bool // destinations that stand for something else by now
 }
 
@@ -294,6 +295,16 @@ func (w *world) Authorize(a *Arrival) error {
 		return nil
 	}
 	return auth(a)
+}
+
+func (w *world) Decided(ctx context.Context, _ *Pod) {
+	w.mu.Lock()
+	known := w.known
+	w.mu.Unlock()
+	select {
+	case <-known:
+	case <-ctx.Done():
+	}
 }
 
 func dial(t *testing.T, ln net.Listener) *net.TCPConn {

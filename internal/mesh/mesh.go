@@ -37,8 +37,9 @@ type Pod struct {
 	Node     string
 	Workload string // the owner that people know the pod by, such as "web"; the pod's own name without one
 	Addrs    []netip.Addr
-	InMesh   bool // its node has acknowledged the capture: peers speak mutual TLS to it
-	HostNet  bool // shares its node's network: its address is the node's, it is never in the mesh
+	InMesh   bool          // its node has acknowledged the capture: peers speak mutual TLS to it
+	HostNet  bool          // shares its node's network: its address is the node's, it is never in the mesh
+	Policy   DefaultPolicy // of its node for what comes to it
 }
 
 // Node is a machine of the cluster.

@@ -17,6 +17,7 @@ type Delta struct {
 	GoneServices  []Name
 	Endpoints     []*Endpoints
 	GoneEndpoints []Name
+	AllEndpoints  bool // with Reset: the endpoints of all services are there
 }
 
 // Snapshot is the world at one moment, as one node needs it. The zero value is the empty world.
@@ -29,7 +30,9 @@ type Snapshot struct {
 	services  map[Name]*Service
 	byVIP     map[netip.Addr]*Service
 	byPort    map[uint16]*Service // NodePorts
-	endpoints map[Name]*Endpoints
+	endpoints table[Name, *Endpoints]
+	backends  table[netip.AddrPort, []backend]
+	all       bool // the endpoints of all services are known
 }
 
 // Version is the version of the last delta applied.
@@ -48,7 +51,10 @@ func (s *Snapshot) Node(name string) *Node { return s.nodes[name] }
 func (s *Snapshot) Service(n Name) *Service { return s.services[n] }
 
 // Endpoints returns a service's endpoints, or nil if this node has none of it (yet).
-func (s *Snapshot) Endpoints(n Name) *Endpoints { return s.endpoints[n] }
+func (s *Snapshot) Endpoints(n Name) *Endpoints {
+	e, _ := s.endpoints.get(n)
+	return e
+}
 
 // ServiceByAddr returns the service and port that an address stands for, in any of its forms:
 // ClusterIP, external IP, load balancer address, or a node's address with a NodePort.
@@ -77,28 +83,19 @@ func (s *Snapshot) ServiceByAddr(a netip.AddrPort) (*Service, Port, bool) {
 
 // Counts tells the number of pods, services and endpoints objects.
 func (s *Snapshot) Counts() (pods, services, endpoints int) {
-	return len(s.pods), len(s.services), len(s.endpoints)
+	return len(s.pods), len(s.services), s.endpoints.len
 }
 
 // Apply returns the snapshot after a delta. The receiver stays as it was.
 func (s *Snapshot) Apply(d Delta) *Snapshot {
-	n := &Snapshot{version: d.Version}
 	if d.Reset {
-		s = &Snapshot{}
+		s = &Snapshot{all: d.AllEndpoints}
 	}
+	n := &Snapshot{version: d.Version, all: s.all}
 	n.applyPods(s, d)
 	n.applyNodes(s, d)
 	n.applyServices(s, d)
-	n.endpoints = s.endpoints
-	if len(d.Endpoints)+len(d.GoneEndpoints) > 0 || n.endpoints == nil {
-		n.endpoints = cloned(s.endpoints)
-		for _, k := range d.GoneEndpoints {
-			delete(n.endpoints, k)
-		}
-		for _, e := range d.Endpoints {
-			n.endpoints[e.Service] = e
-		}
-	}
+	n.applyEndpoints(s, d)
 	return n
 }
 

@@ -45,6 +45,7 @@ type brain struct {
 	clusters *clusters
 	creds    *credentials
 	dialer   *Dialer
+	backends *backends
 }
 
 var _ l7.Brain = (*brain)(nil)
@@ -55,7 +56,7 @@ func (b *brain) Outbound(ctx context.Context, p *l7.Pod, dst netip.AddrPort) (*l
 	if err != nil {
 		return nil, err
 	}
-	svc, port, err := service(s, dst)
+	svc, port, mapped, err := b.service(s, dst)
 	if err != nil {
 		return nil, err
 	}
@@ -65,16 +66,20 @@ func (b *brain) Outbound(ctx context.Context, p *l7.Pod, dst netip.AddrPort) (*l
 	if s, err = b.withEndpoints(ctx, s, svc.Name); err != nil {
 		return nil, err
 	}
-	return &l7.Destination{Addr: dst, Service: svc.Name, Port: port, Cluster: b.clusters.get(s, svc, port, dst.Addr())}, nil
+	return &l7.Destination{Addr: dst, Service: svc.Name, Port: port, Cluster: b.clusters.get(s, svc, port, dst.Addr()), Mapped: mapped}, nil
 }
 
-// service is the service and port that an address stands for; nil if it is none's.
-func service(s *mesh.Snapshot, dst netip.AddrPort) (*mesh.Service, mesh.Port, error) {
+// service is the service and port that an address stands for; nil if it is none's. mapped: the address is a backend's, which
+// somebody else has put in the place of the service's.
+func (b *brain) service(s *mesh.Snapshot, dst netip.AddrPort) (svc *mesh.Service, port mesh.Port, mapped bool, err error) {
 	svc, port, ok := s.ServiceByAddr(dst)
-	if svc != nil && !ok {
-		return nil, mesh.Port{}, fmt.Errorf("%v, %s: %w", dst, svc.Name, ErrNoPort)
+	if mapped = svc == nil; mapped {
+		svc, port, ok = b.backends.behind(s, dst)
 	}
-	return svc, port, nil
+	if svc != nil && !ok {
+		return nil, mesh.Port{}, false, fmt.Errorf("%v, %s: %w", dst, svc.Name, ErrNoPort)
+	}
+	return svc, port, mapped, nil
 }
 
 // endpointAt is the endpoint of an address that is dialled as it is.
@@ -95,12 +100,13 @@ func (b *brain) snapshot(ctx context.Context) (*mesh.Snapshot, error) {
 	return s, nil
 }
 
-// withEndpoints subscribes and waits until a snapshot has the service's endpoints.
+// withEndpoints subscribes and waits until a snapshot has the service's endpoints. It subscribes also if they are there:
+// they may be there because all are, and go with the others.
 func (b *brain) withEndpoints(ctx context.Context, s *mesh.Snapshot, svc mesh.Name) (*mesh.Snapshot, error) {
+	b.world.Subscribe(svc)
 	if s.Endpoints(svc) != nil {
 		return s, nil
 	}
-	b.world.Subscribe(svc)
 	s, err := b.world.Wait(ctx, func(s *mesh.Snapshot) bool { return s.Endpoints(svc) != nil })
 	if err != nil {
 		return nil, fmt.Errorf("wait for the endpoints of %s: %w", svc, err)
@@ -112,6 +118,12 @@ func (b *brain) withEndpoints(ctx context.Context, s *mesh.Snapshot, svc mesh.Na
 func (b *brain) Moved(d *l7.Destination) bool {
 	s := b.world.Snapshot()
 	svc, _, ok := s.ServiceByAddr(d.Addr)
+	if svc == nil && d.Mapped {
+		return b.backends.moved(s, d)
+	}
+	if svc == nil && d.Cluster == nil {
+		svc, _, ok = b.backends.behind(s, d.Addr)
+	}
 	if d.Cluster != nil || svc != nil {
 		return d.Cluster == nil || !ok || svc.Name != d.Service
 	}
@@ -206,10 +218,10 @@ func (b *brain) checkPeer(addr netip.Addr, q identity.Peer) error {
 }
 
 // Authorize holds a connection's certificate against the table as it is now: an address that was not in it at the
-// handshake may be another's. Policies come here.
+// handshake may be another's. Without a certificate the pod's policy decides.
 func (b *brain) Authorize(a *l7.Arrival) error {
 	if a.TLS == nil {
-		return nil
+		return b.authorizePlain(a)
 	}
 	peer, err := identity.PeerOf(*a.TLS)
 	if err != nil {

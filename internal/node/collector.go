@@ -27,6 +27,7 @@ var (
 	// gauges are what the keeper tells of now, by its names for them.
 	gauges = map[string]*prometheus.Desc{
 		"cni_chained":   prometheus.NewDesc("fairlead_keeper_cni_chained", "1 if our plugin is the last of the network configuration that the runtime uses.", nil, nil),
+		"goroutines":    prometheus.NewDesc("fairlead_keeper_goroutines", "Goroutines of the keeper.", nil, nil),
 		"pods_captured": prometheus.NewDesc("fairlead_keeper_pods_captured", "Pods of this node that are captured.", nil, nil),
 		"pods_waiting":  prometheus.NewDesc("fairlead_keeper_pods_waiting", "Pods of this node that are to be captured and are not.", nil, nil),
 	}

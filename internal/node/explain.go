@@ -106,7 +106,10 @@ func (e *explainer) outbound(dst netip.AddrPort) {
 		return
 	}
 	s := e.b.world.Snapshot()
-	svc, port, err := service(s, dst)
+	svc, port, mapped, err := e.b.service(s, dst)
+	if mapped && svc != nil {
+		e.step(true, "destination", "another program rewrites service addresses here: a backend's address stands for its service")
+	}
 	switch {
 	case err != nil:
 		e.step(false, "destination", "%v: the connection is reset", err)

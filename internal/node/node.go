@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"fairlead.io/fairlead/internal/admin"
@@ -39,12 +40,14 @@ type Config struct {
 	Admin        string        // address of /metrics and /readyz; none when empty
 	Drain        time.Duration // how long connections may go on when the context has ended
 	Limits       l7.Limits
+	MapBackends  MapBackends // when the address of a Service's endpoint is taken for the Service
 	Log          *slog.Logger
 }
 
 // Run works the proxy until the context ends, and then until its connections have ended, at most Config.Drain.
 func Run(ctx context.Context, cfg Config) error {
 	n := newNode(cfg)
+	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	inner, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	g, inner := errgroup.WithContext(inner)
@@ -79,6 +82,7 @@ type node struct {
 	link    *link
 	creds   *credentials
 	pods    *pods
+	maps    *backends
 	dialer  *Dialer
 	metrics *metrics
 	drains  *drains
@@ -100,6 +104,8 @@ func newNode(cfg Config) *node {
 	n.drains = newDrains(n.reg, n.metrics)
 	n.dialer = &Dialer{Keeper: n.link, count: n.metrics}
 	n.pods = newPods(n.creds, &n.dialer.sockets, cfg.Log)
+	n.maps = newBackends(cfg.MapBackends, n.reg, cfg.Log)
+	n.pods.backends = n.maps
 	n.reg.MustRegister(admin.BuildInfo("proxy"), &nodeCollector{n.link, n.creds, n.pods})
 	tableReady := n.ready.Await("address table")
 	n.trustReady = n.ready.Await("certificate of the proxy")
@@ -130,8 +136,9 @@ func (n *node) work(ctx context.Context) error {
 		Bundle: bundle,
 		Log:    n.cfg.Log,
 	})
+	world.SubscribeAll(n.maps.on()) // before the stream begins, so that its first word is of all
 	cl := newClusters(n.cfg.Node)
-	b := &brain{world: world, clusters: cl, creds: n.creds, dialer: n.dialer}
+	b := &brain{world: world, clusters: cl, creds: n.creds, dialer: n.dialer, backends: n.maps}
 	n.brain.Store(b)
 	engine := l7.New(l7.Config{
 		Log:      n.cfg.Log,
@@ -146,6 +153,7 @@ func (n *node) work(ctx context.Context) error {
 	g.Go(func() error { return world.Run(ctx) })
 	g.Go(func() error { return n.save(ctx, world) })
 	g.Go(func() error { return n.follow(ctx, world, cl, engine) })
+	g.Go(func() error { return n.maps.follow(ctx, world, engine.Reauthorize) })
 	g.Go(func() error {
 		select {
 		case <-n.able:

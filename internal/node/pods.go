@@ -30,6 +30,7 @@ type pods struct {
 	certified map[mesh.Account]bool
 	told      map[string]bool // pods that the keeper has named since the connection began; nil once it is synced
 	engine    *l7.Engine      // nil until start
+	backends  *backends       // told what others do at connect()
 	synced    bool            // the keeper has told everything, and is there
 	since     time.Time       // when it told that a later keeper has listeners of its own; zero if it has not
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
@@ -87,12 +86,12 @@ func lookupLinks() (map[uint64]bool, error) {
 	defer all.Close()
 	for all.Next() {
 		l := all.Take()
-		info, err := l.Info()
-		if err == nil && info.NetNs() != nil && programName(info.Program) == redirectProgFlSkLookup {
-			inodes[uint64(info.NetNs().NetnsInode)] = true
-		}
+		inode, err := lookupLink(l)
 		if err := errors.Join(err, l.Close()); err != nil {
 			return nil, fmt.Errorf("look at a link: %w", err)
+		}
+		if inode != 0 {
+			inodes[inode] = true
 		}
 	}
 	if err := all.Err(); err != nil {
@@ -101,16 +100,15 @@ func lookupLinks() (map[uint64]bool, error) {
 	return inodes, nil
 }
 
-// programName is the name of a loaded program; empty if it has gone.
-func programName(id ebpf.ProgramID) string {
-	p, err := ebpf.NewProgramFromID(id)
-	if err != nil {
-		return ""
+// lookupLink is the inode of the namespace that a link of ours is for; 0 for other links.
+func lookupLink(l link.Link) (uint64, error) {
+	info, err := l.Info()
+	if err != nil || info.NetNs() == nil {
+		return 0, err
 	}
-	defer p.Close()
-	info, err := p.Info()
-	if err != nil {
-		return ""
+	name, err := programName(info.Program)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && name != redirectProgFlSkLookup {
+		return 0, nil
 	}
-	return info.Name
+	return uint64(info.NetNs().NetnsInode), err
 }

@@ -53,6 +53,19 @@ func (l *Lab) LabelNamespace(name string, labels map[string]string) error {
 	return l.syncLocked()
 }
 
+// AnnotateNamespace sets annotations of a namespace, as LabelNamespace does labels.
+func (l *Lab) AnnotateNamespace(name string, annotations map[string]string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ns := l.world.namespace(name)
+	if ns.Annotations == nil {
+		ns.Annotations = map[string]string{}
+	}
+	maps.Copy(ns.Annotations, annotations)
+	maps.DeleteFunc(ns.Annotations, func(_, v string) bool { return v == "" })
+	return l.syncLocked()
+}
+
 func (w *world) complete(s, old *corev1.Service) error {
 	if s.Name == "" {
 		return errors.New("no name")

@@ -73,6 +73,53 @@ func (Component) EnumDescriptor() ([]byte, []int) {
 	return file_control_proto_rawDescGZIP(), []int{0}
 }
 
+// DefaultPolicy grows stricter with its number. A node that does not know one takes the strictest that it knows.
+type DefaultPolicy int32
+
+const (
+	DefaultPolicy_DEFAULT_POLICY_ALLOW         DefaultPolicy = 0
+	DefaultPolicy_DEFAULT_POLICY_AUTHENTICATED DefaultPolicy = 1
+)
+
+// Enum value maps for DefaultPolicy.
+var (
+	DefaultPolicy_name = map[int32]string{
+		0: "DEFAULT_POLICY_ALLOW",
+		1: "DEFAULT_POLICY_AUTHENTICATED",
+	}
+	DefaultPolicy_value = map[string]int32{
+		"DEFAULT_POLICY_ALLOW":         0,
+		"DEFAULT_POLICY_AUTHENTICATED": 1,
+	}
+)
+
+func (x DefaultPolicy) Enum() *DefaultPolicy {
+	p := new(DefaultPolicy)
+	*p = x
+	return p
+}
+
+func (x DefaultPolicy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DefaultPolicy) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_proto_enumTypes[1].Descriptor()
+}
+
+func (DefaultPolicy) Type() protoreflect.EnumType {
+	return &file_control_proto_enumTypes[1]
+}
+
+func (x DefaultPolicy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DefaultPolicy.Descriptor instead.
+func (DefaultPolicy) EnumDescriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{1}
+}
+
 type Protocol int32
 
 const (
@@ -109,11 +156,11 @@ func (x Protocol) String() string {
 }
 
 func (Protocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_proto_enumTypes[1].Descriptor()
+	return file_control_proto_enumTypes[2].Descriptor()
 }
 
 func (Protocol) Type() protoreflect.EnumType {
-	return &file_control_proto_enumTypes[1]
+	return &file_control_proto_enumTypes[2]
 }
 
 func (x Protocol) Number() protoreflect.EnumNumber {
@@ -122,7 +169,7 @@ func (x Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Protocol.Descriptor instead.
 func (Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{1}
+	return file_control_proto_rawDescGZIP(), []int{2}
 }
 
 type Account struct {
@@ -856,12 +903,15 @@ func (x *Namespace) GetEnrolled() bool {
 }
 
 type DiscoverUp struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // in the first message
-	Subscribe     []*Name                `protobuf:"bytes,2,rep,name=subscribe,proto3" json:"subscribe,omitempty"`
-	Unsubscribe   []*Name                `protobuf:"bytes,3,rep,name=unsubscribe,proto3" json:"unsubscribe,omitempty"`
-	Acked         uint64                 `protobuf:"varint,4,opt,name=acked,proto3" json:"acked,omitempty"`                          // version of the last delta that is in force; 0 says nothing
-	WantState     bool                   `protobuf:"varint,5,opt,name=want_state,json=wantState,proto3" json:"want_state,omitempty"` // asks for a signed state
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Node        string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // in the first message
+	Subscribe   []*Name                `protobuf:"bytes,2,rep,name=subscribe,proto3" json:"subscribe,omitempty"`
+	Unsubscribe []*Name                `protobuf:"bytes,3,rep,name=unsubscribe,proto3" json:"unsubscribe,omitempty"`
+	Acked       uint64                 `protobuf:"varint,4,opt,name=acked,proto3" json:"acked,omitempty"`                          // version of the last delta that is in force; 0 says nothing
+	WantState   bool                   `protobuf:"varint,5,opt,name=want_state,json=wantState,proto3" json:"want_state,omitempty"` // asks for a signed state
+	// Subscribes to the endpoints of all services, or ends that; those of single services stay as they are. The answer is
+	// a whole delta.
+	SubscribeAll  *bool `protobuf:"varint,6,opt,name=subscribe_all,json=subscribeAll,proto3,oneof" json:"subscribe_all,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -927,6 +977,13 @@ func (x *DiscoverUp) GetAcked() uint64 {
 func (x *DiscoverUp) GetWantState() bool {
 	if x != nil {
 		return x.WantState
+	}
+	return false
+}
+
+func (x *DiscoverUp) GetSubscribeAll() bool {
+	if x != nil && x.SubscribeAll != nil {
+		return *x.SubscribeAll
 	}
 	return false
 }
@@ -997,6 +1054,7 @@ type Delta struct {
 	GoneServices  []*Name                `protobuf:"bytes,8,rep,name=gone_services,json=goneServices,proto3" json:"gone_services,omitempty"`
 	Endpoints     []*Endpoints           `protobuf:"bytes,9,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	GoneEndpoints []*Name                `protobuf:"bytes,10,rep,name=gone_endpoints,json=goneEndpoints,proto3" json:"gone_endpoints,omitempty"`
+	AllEndpoints  bool                   `protobuf:"varint,11,opt,name=all_endpoints,json=allEndpoints,proto3" json:"all_endpoints,omitempty"` // with reset: those of all services are there, and will be kept up
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1101,6 +1159,13 @@ func (x *Delta) GetGoneEndpoints() []*Name {
 	return nil
 }
 
+func (x *Delta) GetAllEndpoints() bool {
+	if x != nil {
+		return x.AllEndpoints
+	}
+	return false
+}
+
 type Pod struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uid           string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
@@ -1111,6 +1176,7 @@ type Pod struct {
 	Addresses     [][]byte               `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	InMesh        bool                   `protobuf:"varint,7,opt,name=in_mesh,json=inMesh,proto3" json:"in_mesh,omitempty"`
 	HostNet       bool                   `protobuf:"varint,8,opt,name=host_net,json=hostNet,proto3" json:"host_net,omitempty"`
+	DefaultPolicy DefaultPolicy          `protobuf:"varint,9,opt,name=default_policy,json=defaultPolicy,proto3,enum=fairlead.control.v1.DefaultPolicy" json:"default_policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1199,6 +1265,13 @@ func (x *Pod) GetHostNet() bool {
 		return x.HostNet
 	}
 	return false
+}
+
+func (x *Pod) GetDefaultPolicy() DefaultPolicy {
+	if x != nil {
+		return x.DefaultPolicy
+	}
+	return DefaultPolicy_DEFAULT_POLICY_ALLOW
 }
 
 type Node struct {
@@ -1886,7 +1959,7 @@ const file_control_proto_rawDesc = "" +
 	"\bdrain_ms\x18\a \x01(\x03R\adrainMs\";\n" +
 	"\tNamespace\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
-	"\benrolled\x18\x02 \x01(\bR\benrolled\"\xcb\x01\n" +
+	"\benrolled\x18\x02 \x01(\bR\benrolled\"\x87\x02\n" +
 	"\n" +
 	"DiscoverUp\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x127\n" +
@@ -1894,10 +1967,12 @@ const file_control_proto_rawDesc = "" +
 	"\vunsubscribe\x18\x03 \x03(\v2\x19.fairlead.control.v1.NameR\vunsubscribe\x12\x14\n" +
 	"\x05acked\x18\x04 \x01(\x04R\x05acked\x12\x1d\n" +
 	"\n" +
-	"want_state\x18\x05 \x01(\bR\twantState\"x\n" +
+	"want_state\x18\x05 \x01(\bR\twantState\x12(\n" +
+	"\rsubscribe_all\x18\x06 \x01(\bH\x00R\fsubscribeAll\x88\x01\x01B\x10\n" +
+	"\x0e_subscribe_all\"x\n" +
 	"\fDiscoverDown\x120\n" +
 	"\x05delta\x18\x01 \x01(\v2\x1a.fairlead.control.v1.DeltaR\x05delta\x126\n" +
-	"\x05state\x18\x02 \x01(\v2 .fairlead.control.v1.SignedStateR\x05state\"\xcc\x03\n" +
+	"\x05state\x18\x02 \x01(\v2 .fairlead.control.v1.SignedStateR\x05state\"\xf1\x03\n" +
 	"\x05Delta\x12\x14\n" +
 	"\x05reset\x18\x01 \x01(\bR\x05reset\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12,\n" +
@@ -1910,7 +1985,8 @@ const file_control_proto_rawDesc = "" +
 	"\rgone_services\x18\b \x03(\v2\x19.fairlead.control.v1.NameR\fgoneServices\x12<\n" +
 	"\tendpoints\x18\t \x03(\v2\x1e.fairlead.control.v1.EndpointsR\tendpoints\x12@\n" +
 	"\x0egone_endpoints\x18\n" +
-	" \x03(\v2\x19.fairlead.control.v1.NameR\rgoneEndpoints\"\x80\x02\n" +
+	" \x03(\v2\x19.fairlead.control.v1.NameR\rgoneEndpoints\x12#\n" +
+	"\rall_endpoints\x18\v \x01(\bR\fallEndpoints\"\xcb\x02\n" +
 	"\x03Pod\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12-\n" +
 	"\x04name\x18\x02 \x01(\v2\x19.fairlead.control.v1.NameR\x04name\x126\n" +
@@ -1919,7 +1995,8 @@ const file_control_proto_rawDesc = "" +
 	"\bworkload\x18\x05 \x01(\tR\bworkload\x12\x1c\n" +
 	"\taddresses\x18\x06 \x03(\fR\taddresses\x12\x17\n" +
 	"\ain_mesh\x18\a \x01(\bR\x06inMesh\x12\x19\n" +
-	"\bhost_net\x18\b \x01(\bR\ahostNet\"L\n" +
+	"\bhost_net\x18\b \x01(\bR\ahostNet\x12I\n" +
+	"\x0edefault_policy\x18\t \x01(\x0e2\".fairlead.control.v1.DefaultPolicyR\rdefaultPolicy\"L\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x1c\n" +
@@ -1963,7 +2040,10 @@ const file_control_proto_rawDesc = "" +
 	"\tComponent\x12\x19\n" +
 	"\x15COMPONENT_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10COMPONENT_KEEPER\x10\x01\x12\x13\n" +
-	"\x0fCOMPONENT_PROXY\x10\x02*^\n" +
+	"\x0fCOMPONENT_PROXY\x10\x02*K\n" +
+	"\rDefaultPolicy\x12\x18\n" +
+	"\x14DEFAULT_POLICY_ALLOW\x10\x00\x12 \n" +
+	"\x1cDEFAULT_POLICY_AUTHENTICATED\x10\x01*^\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPROTOCOL_TCP\x10\x01\x12\x12\n" +
@@ -1987,82 +2067,84 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_control_proto_goTypes = []any{
 	(Component)(0),              // 0: fairlead.control.v1.Component
-	(Protocol)(0),               // 1: fairlead.control.v1.Protocol
-	(*Account)(nil),             // 2: fairlead.control.v1.Account
-	(*Name)(nil),                // 3: fairlead.control.v1.Name
-	(*IssueRequest)(nil),        // 4: fairlead.control.v1.IssueRequest
-	(*CertificateRequest)(nil),  // 5: fairlead.control.v1.CertificateRequest
-	(*IssueResponse)(nil),       // 6: fairlead.control.v1.IssueResponse
-	(*Issued)(nil),              // 7: fairlead.control.v1.Issued
-	(*Trust)(nil),               // 8: fairlead.control.v1.Trust
-	(*PodsUp)(nil),              // 9: fairlead.control.v1.PodsUp
-	(*Captured)(nil),            // 10: fairlead.control.v1.Captured
-	(*PodsDown)(nil),            // 11: fairlead.control.v1.PodsDown
-	(*Enrolment)(nil),           // 12: fairlead.control.v1.Enrolment
-	(*Namespace)(nil),           // 13: fairlead.control.v1.Namespace
-	(*DiscoverUp)(nil),          // 14: fairlead.control.v1.DiscoverUp
-	(*DiscoverDown)(nil),        // 15: fairlead.control.v1.DiscoverDown
-	(*Delta)(nil),               // 16: fairlead.control.v1.Delta
-	(*Pod)(nil),                 // 17: fairlead.control.v1.Pod
-	(*Node)(nil),                // 18: fairlead.control.v1.Node
-	(*Service)(nil),             // 19: fairlead.control.v1.Service
-	(*Port)(nil),                // 20: fairlead.control.v1.Port
-	(*Endpoints)(nil),           // 21: fairlead.control.v1.Endpoints
-	(*PortEndpoints)(nil),       // 22: fairlead.control.v1.PortEndpoints
-	(*Endpoint)(nil),            // 23: fairlead.control.v1.Endpoint
-	(*State)(nil),               // 24: fairlead.control.v1.State
-	(*SignedState)(nil),         // 25: fairlead.control.v1.SignedState
-	(*PodsDown_Pods)(nil),       // 26: fairlead.control.v1.PodsDown.Pods
-	(*PodsDown_Namespaces)(nil), // 27: fairlead.control.v1.PodsDown.Namespaces
+	(DefaultPolicy)(0),          // 1: fairlead.control.v1.DefaultPolicy
+	(Protocol)(0),               // 2: fairlead.control.v1.Protocol
+	(*Account)(nil),             // 3: fairlead.control.v1.Account
+	(*Name)(nil),                // 4: fairlead.control.v1.Name
+	(*IssueRequest)(nil),        // 5: fairlead.control.v1.IssueRequest
+	(*CertificateRequest)(nil),  // 6: fairlead.control.v1.CertificateRequest
+	(*IssueResponse)(nil),       // 7: fairlead.control.v1.IssueResponse
+	(*Issued)(nil),              // 8: fairlead.control.v1.Issued
+	(*Trust)(nil),               // 9: fairlead.control.v1.Trust
+	(*PodsUp)(nil),              // 10: fairlead.control.v1.PodsUp
+	(*Captured)(nil),            // 11: fairlead.control.v1.Captured
+	(*PodsDown)(nil),            // 12: fairlead.control.v1.PodsDown
+	(*Enrolment)(nil),           // 13: fairlead.control.v1.Enrolment
+	(*Namespace)(nil),           // 14: fairlead.control.v1.Namespace
+	(*DiscoverUp)(nil),          // 15: fairlead.control.v1.DiscoverUp
+	(*DiscoverDown)(nil),        // 16: fairlead.control.v1.DiscoverDown
+	(*Delta)(nil),               // 17: fairlead.control.v1.Delta
+	(*Pod)(nil),                 // 18: fairlead.control.v1.Pod
+	(*Node)(nil),                // 19: fairlead.control.v1.Node
+	(*Service)(nil),             // 20: fairlead.control.v1.Service
+	(*Port)(nil),                // 21: fairlead.control.v1.Port
+	(*Endpoints)(nil),           // 22: fairlead.control.v1.Endpoints
+	(*PortEndpoints)(nil),       // 23: fairlead.control.v1.PortEndpoints
+	(*Endpoint)(nil),            // 24: fairlead.control.v1.Endpoint
+	(*State)(nil),               // 25: fairlead.control.v1.State
+	(*SignedState)(nil),         // 26: fairlead.control.v1.SignedState
+	(*PodsDown_Pods)(nil),       // 27: fairlead.control.v1.PodsDown.Pods
+	(*PodsDown_Namespaces)(nil), // 28: fairlead.control.v1.PodsDown.Namespaces
 }
 var file_control_proto_depIdxs = []int32{
-	5,  // 0: fairlead.control.v1.IssueRequest.requests:type_name -> fairlead.control.v1.CertificateRequest
-	2,  // 1: fairlead.control.v1.CertificateRequest.account:type_name -> fairlead.control.v1.Account
+	6,  // 0: fairlead.control.v1.IssueRequest.requests:type_name -> fairlead.control.v1.CertificateRequest
+	3,  // 1: fairlead.control.v1.CertificateRequest.account:type_name -> fairlead.control.v1.Account
 	0,  // 2: fairlead.control.v1.CertificateRequest.component:type_name -> fairlead.control.v1.Component
-	7,  // 3: fairlead.control.v1.IssueResponse.issued:type_name -> fairlead.control.v1.Issued
-	8,  // 4: fairlead.control.v1.IssueResponse.trust:type_name -> fairlead.control.v1.Trust
-	10, // 5: fairlead.control.v1.PodsUp.captured:type_name -> fairlead.control.v1.Captured
-	26, // 6: fairlead.control.v1.PodsDown.pods:type_name -> fairlead.control.v1.PodsDown.Pods
-	27, // 7: fairlead.control.v1.PodsDown.namespaces:type_name -> fairlead.control.v1.PodsDown.Namespaces
-	8,  // 8: fairlead.control.v1.PodsDown.trust:type_name -> fairlead.control.v1.Trust
-	3,  // 9: fairlead.control.v1.Enrolment.name:type_name -> fairlead.control.v1.Name
-	2,  // 10: fairlead.control.v1.Enrolment.account:type_name -> fairlead.control.v1.Account
-	3,  // 11: fairlead.control.v1.DiscoverUp.subscribe:type_name -> fairlead.control.v1.Name
-	3,  // 12: fairlead.control.v1.DiscoverUp.unsubscribe:type_name -> fairlead.control.v1.Name
-	16, // 13: fairlead.control.v1.DiscoverDown.delta:type_name -> fairlead.control.v1.Delta
-	25, // 14: fairlead.control.v1.DiscoverDown.state:type_name -> fairlead.control.v1.SignedState
-	17, // 15: fairlead.control.v1.Delta.pods:type_name -> fairlead.control.v1.Pod
-	18, // 16: fairlead.control.v1.Delta.nodes:type_name -> fairlead.control.v1.Node
-	19, // 17: fairlead.control.v1.Delta.services:type_name -> fairlead.control.v1.Service
-	3,  // 18: fairlead.control.v1.Delta.gone_services:type_name -> fairlead.control.v1.Name
-	21, // 19: fairlead.control.v1.Delta.endpoints:type_name -> fairlead.control.v1.Endpoints
-	3,  // 20: fairlead.control.v1.Delta.gone_endpoints:type_name -> fairlead.control.v1.Name
-	3,  // 21: fairlead.control.v1.Pod.name:type_name -> fairlead.control.v1.Name
-	2,  // 22: fairlead.control.v1.Pod.account:type_name -> fairlead.control.v1.Account
-	3,  // 23: fairlead.control.v1.Service.name:type_name -> fairlead.control.v1.Name
-	20, // 24: fairlead.control.v1.Service.ports:type_name -> fairlead.control.v1.Port
-	1,  // 25: fairlead.control.v1.Port.protocol:type_name -> fairlead.control.v1.Protocol
-	3,  // 26: fairlead.control.v1.Endpoints.service:type_name -> fairlead.control.v1.Name
-	22, // 27: fairlead.control.v1.Endpoints.ports:type_name -> fairlead.control.v1.PortEndpoints
-	23, // 28: fairlead.control.v1.PortEndpoints.endpoints:type_name -> fairlead.control.v1.Endpoint
-	16, // 29: fairlead.control.v1.State.delta:type_name -> fairlead.control.v1.Delta
-	12, // 30: fairlead.control.v1.PodsDown.Pods.pods:type_name -> fairlead.control.v1.Enrolment
-	13, // 31: fairlead.control.v1.PodsDown.Namespaces.namespaces:type_name -> fairlead.control.v1.Namespace
-	4,  // 32: fairlead.control.v1.Controller.Issue:input_type -> fairlead.control.v1.IssueRequest
-	9,  // 33: fairlead.control.v1.Controller.Pods:input_type -> fairlead.control.v1.PodsUp
-	14, // 34: fairlead.control.v1.Controller.Discover:input_type -> fairlead.control.v1.DiscoverUp
-	6,  // 35: fairlead.control.v1.Controller.Issue:output_type -> fairlead.control.v1.IssueResponse
-	11, // 36: fairlead.control.v1.Controller.Pods:output_type -> fairlead.control.v1.PodsDown
-	15, // 37: fairlead.control.v1.Controller.Discover:output_type -> fairlead.control.v1.DiscoverDown
-	35, // [35:38] is the sub-list for method output_type
-	32, // [32:35] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	8,  // 3: fairlead.control.v1.IssueResponse.issued:type_name -> fairlead.control.v1.Issued
+	9,  // 4: fairlead.control.v1.IssueResponse.trust:type_name -> fairlead.control.v1.Trust
+	11, // 5: fairlead.control.v1.PodsUp.captured:type_name -> fairlead.control.v1.Captured
+	27, // 6: fairlead.control.v1.PodsDown.pods:type_name -> fairlead.control.v1.PodsDown.Pods
+	28, // 7: fairlead.control.v1.PodsDown.namespaces:type_name -> fairlead.control.v1.PodsDown.Namespaces
+	9,  // 8: fairlead.control.v1.PodsDown.trust:type_name -> fairlead.control.v1.Trust
+	4,  // 9: fairlead.control.v1.Enrolment.name:type_name -> fairlead.control.v1.Name
+	3,  // 10: fairlead.control.v1.Enrolment.account:type_name -> fairlead.control.v1.Account
+	4,  // 11: fairlead.control.v1.DiscoverUp.subscribe:type_name -> fairlead.control.v1.Name
+	4,  // 12: fairlead.control.v1.DiscoverUp.unsubscribe:type_name -> fairlead.control.v1.Name
+	17, // 13: fairlead.control.v1.DiscoverDown.delta:type_name -> fairlead.control.v1.Delta
+	26, // 14: fairlead.control.v1.DiscoverDown.state:type_name -> fairlead.control.v1.SignedState
+	18, // 15: fairlead.control.v1.Delta.pods:type_name -> fairlead.control.v1.Pod
+	19, // 16: fairlead.control.v1.Delta.nodes:type_name -> fairlead.control.v1.Node
+	20, // 17: fairlead.control.v1.Delta.services:type_name -> fairlead.control.v1.Service
+	4,  // 18: fairlead.control.v1.Delta.gone_services:type_name -> fairlead.control.v1.Name
+	22, // 19: fairlead.control.v1.Delta.endpoints:type_name -> fairlead.control.v1.Endpoints
+	4,  // 20: fairlead.control.v1.Delta.gone_endpoints:type_name -> fairlead.control.v1.Name
+	4,  // 21: fairlead.control.v1.Pod.name:type_name -> fairlead.control.v1.Name
+	3,  // 22: fairlead.control.v1.Pod.account:type_name -> fairlead.control.v1.Account
+	1,  // 23: fairlead.control.v1.Pod.default_policy:type_name -> fairlead.control.v1.DefaultPolicy
+	4,  // 24: fairlead.control.v1.Service.name:type_name -> fairlead.control.v1.Name
+	21, // 25: fairlead.control.v1.Service.ports:type_name -> fairlead.control.v1.Port
+	2,  // 26: fairlead.control.v1.Port.protocol:type_name -> fairlead.control.v1.Protocol
+	4,  // 27: fairlead.control.v1.Endpoints.service:type_name -> fairlead.control.v1.Name
+	23, // 28: fairlead.control.v1.Endpoints.ports:type_name -> fairlead.control.v1.PortEndpoints
+	24, // 29: fairlead.control.v1.PortEndpoints.endpoints:type_name -> fairlead.control.v1.Endpoint
+	17, // 30: fairlead.control.v1.State.delta:type_name -> fairlead.control.v1.Delta
+	13, // 31: fairlead.control.v1.PodsDown.Pods.pods:type_name -> fairlead.control.v1.Enrolment
+	14, // 32: fairlead.control.v1.PodsDown.Namespaces.namespaces:type_name -> fairlead.control.v1.Namespace
+	5,  // 33: fairlead.control.v1.Controller.Issue:input_type -> fairlead.control.v1.IssueRequest
+	10, // 34: fairlead.control.v1.Controller.Pods:input_type -> fairlead.control.v1.PodsUp
+	15, // 35: fairlead.control.v1.Controller.Discover:input_type -> fairlead.control.v1.DiscoverUp
+	7,  // 36: fairlead.control.v1.Controller.Issue:output_type -> fairlead.control.v1.IssueResponse
+	12, // 37: fairlead.control.v1.Controller.Pods:output_type -> fairlead.control.v1.PodsDown
+	16, // 38: fairlead.control.v1.Controller.Discover:output_type -> fairlead.control.v1.DiscoverDown
+	36, // [36:39] is the sub-list for method output_type
+	33, // [33:36] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -2074,12 +2156,13 @@ func file_control_proto_init() {
 		(*CertificateRequest_Account)(nil),
 		(*CertificateRequest_Component)(nil),
 	}
+	file_control_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,

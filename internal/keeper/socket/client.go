@@ -88,6 +88,8 @@ func deliver(events <-chan event, h Handler) {
 			h.Certificate(*e.certificate)
 		case e.roots != nil:
 			h.Roots(e.roots.trustDomain, e.roots.pem)
+		case e.others != nil:
+			h.Others(e.others.programs)
 		case e.synced:
 			h.Synced()
 		case e.superseded:

@@ -21,6 +21,9 @@ func TestEventsArriveInOrder(t *testing.T) {
 	pod := Pod{UID: "pod", Name: mesh.Name{Namespace: "ns", Name: "web-1"}, Account: testAccount,
 		Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}}
 	k := &fakeKeeper{greeted: func(h Handler) {
+		h.Others([]string{"cil_sock4_connect", ""})
+		h.Others(nil)
+		h.Others(make([]string, maxPrograms+1))
 		h.Roots("cluster.local", []byte("PEM"))
 		h.Certificate(Certificate{Account: testAccount, Chain: [][]byte{[]byte("leaf"), []byte("ca")}, NotAfter: time.Unix(1e9, 0)})
 		h.Certificate(Certificate{Chain: [][]byte{[]byte("own")}, NotAfter: time.Unix(2e9, 0)})
@@ -36,6 +39,9 @@ func TestEventsArriveInOrder(t *testing.T) {
 	_, path := serve(t, k)
 	r := newRecorder(t)
 	connect(t, path, r)
+	r.want(t, `others 2 ["cil_sock4_connect" ""]`)
+	r.want(t, `others 0 []`)
+	r.want(t, fmt.Sprintf("others %d %q", maxPrograms, make([]string, maxPrograms)))
 	r.want(t, "roots cluster.local PEM")
 	r.want(t, "certificate ns/sa [leaf ca] 1000000000")
 	r.want(t, "certificate / [own] 2000000000")

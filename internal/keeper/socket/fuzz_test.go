@@ -46,6 +46,7 @@ func FuzzClientMessage(f *testing.F) {
 	for _, e := range []event{
 		{enrolled: &enrolled{Pod{UID: "pod", Name: mesh.Name{Namespace: "ns", Name: "n"}, Addrs: []netip.Addr{netip.MustParseAddr("fd00::1")}}, []Listener{{Out, 4, 3}, {In, 6, 4}}}},
 		{left: &left{"pod", time.Second}},
+		{others: &others{[]string{"a", "b"}}},
 		{synced: true}, {superseded: true},
 		{certificate: &Certificate{Chain: [][]byte{{1}, {2}}, NotAfter: time.Unix(1, 0)}},
 		{roots: &roots{"td", []byte("pem")}},
@@ -72,6 +73,9 @@ func FuzzClientMessage(f *testing.F) {
 		if err == nil {
 			if e.enrolled != nil && (len(e.enrolled.pod.Addrs) > maxAddrs || len(e.enrolled.listeners) != len(fds)) {
 				t.Errorf("out of bounds: %+v", e.enrolled)
+			}
+			if e.others != nil && len(e.others.programs) > maxPrograms {
+				t.Errorf("out of bounds: %+v", e.others)
 			}
 			if e.left != nil && e.left.drain < 0 {
 				t.Errorf("negative drain %v", e.left.drain)

@@ -171,6 +171,10 @@ func (r *recorder) Certificate(c Certificate) {
 	r.events <- fmt.Sprintf("certificate %s %s %d", c.Account, c.Chain, c.NotAfter.Unix())
 }
 
+func (r *recorder) Others(programs []string) {
+	r.events <- fmt.Sprintf("others %d %q", len(programs), programs)
+}
+
 func (r *recorder) Synced() { r.events <- "synced" }
 
 func (r *recorder) Superseded() { r.events <- "superseded" }

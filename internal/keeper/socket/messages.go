@@ -34,6 +34,7 @@ const (
 	kindCertificate kind = 50
 	kindRoots       kind = 51
 	kindSynced      kind = 52
+	kindOthers      kind = 56
 	kindSuperseded  kind = 53
 )
 
@@ -195,6 +196,7 @@ type event struct {
 	left        *left
 	certificate *Certificate
 	roots       *roots
+	others      *others
 	synced      bool
 	superseded  bool
 }
@@ -213,6 +215,8 @@ type roots struct {
 	trustDomain string
 	pem         []byte
 }
+
+type others struct{ programs []string }
 
 func (e event) encode() ([]byte, error) {
 	switch {
@@ -236,6 +240,14 @@ func (e event) encode() ([]byte, error) {
 		w := start(kindRoots, 0)
 		w.str(e.roots.trustDomain, maxDomain)
 		w.bytes(e.roots.pem, MaxMessage-1)
+		return w.done()
+	}
+	if e.others != nil {
+		w := start(kindOthers, 0)
+		w.count(len(e.others.programs), maxPrograms)
+		for _, name := range e.others.programs {
+			w.str(name[:min(len(name), maxText)], maxText)
+		}
 		return w.done()
 	}
 	if e.synced {
@@ -280,6 +292,8 @@ func parseEvent(b []byte, fds []int) (event, error) {
 		e.certificate = readCertificate(r)
 	case kindRoots:
 		e.roots = &roots{trustDomain: r.str(maxDomain), pem: bytes.Clone(r.bytes(MaxMessage - 1))}
+	case kindOthers:
+		e.others = readOthers(r)
 	case kindSynced:
 		e.synced = true
 	case kindSuperseded:
@@ -313,6 +327,14 @@ func readEnrolled(r *reader, fds []int) *enrolled {
 		e.listeners = append(e.listeners, l)
 	}
 	return e
+}
+
+func readOthers(r *reader) *others {
+	o := &others{}
+	for n := r.count(maxPrograms); n > 0 && r.err == nil; n-- {
+		o.programs = append(o.programs, r.str(maxText))
+	}
+	return o
 }
 
 func readCertificate(r *reader) *Certificate {

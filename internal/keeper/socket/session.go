@@ -278,6 +278,11 @@ func (s *session) Left(uid string, drain time.Duration) {
 // Synced ends the events of the beginning.
 func (s *session) Synced() { s.event(event{synced: true}, nil) }
 
+// Others names at most as many programs as are believed.
+func (s *session) Others(programs []string) {
+	s.event(event{others: &others{programs[:min(len(programs), maxPrograms)]}}, nil)
+}
+
 // Superseded ends nothing: the connection stays for what the proxy still has.
 func (s *session) Superseded() { s.event(event{superseded: true}, nil) }
 

@@ -99,6 +99,9 @@ type Handler interface {
 	Certificate(Certificate)
 	// Roots replaces the trust domain's roots, in PEM.
 	Roots(trustDomain string, pemBundle []byte)
+	// Others names the programs that are not ours and see every connect(): one of them may put another address in place of
+	// a service's.
+	Others(programs []string)
 	// Synced says that everything has been told since the connection began: a pod that was not is not enrolled any more.
 	Synced()
 	// Superseded says that a later keeper has listeners of its own in the pods: on these there is only left what came before.

@@ -21,6 +21,7 @@ const (
 	maxSignature = 1024
 	maxText      = 512
 	maxVerdicts  = 1024
+	maxPrograms  = 64
 	maxDomain    = 255
 )
 

@@ -25,6 +25,7 @@ const (
 	MaxMarker    = 256
 	maxFlows     = 4096
 	maxHits      = 16
+	maxOpened    = 1024
 	receiveBytes = 32 << 20
 	packetBytes  = 256 << 10 // of one packet; segmentation offload makes 64 KiB ones, and "big TCP" larger ones
 )
@@ -50,6 +51,14 @@ type Stats struct {
 	// Flows are the connections whose client has sent something, and TLSFlows those of them that began with a TLS
 	// handshake record. A connection counts at every interface that it passes.
 	Flows, TLSFlows uint64
+	// Opened are the connections that were seen to be opened, the first maxOpened of them.
+	Opened []Opened
+}
+
+// Opened is a connection as its SYN names it.
+type Opened struct {
+	Where    string
+	Src, Dst netip.AddrPort
 }
 
 // Hit is a marker that was found.
@@ -166,6 +175,7 @@ func (c *Capture) Stats() Stats {
 		s.Hits[marker] = n
 	}
 	s.First = append([]Hit(nil), c.stats.First...)
+	s.Opened = append([]Opened(nil), c.stats.Opened...)
 	return s
 }
 
@@ -232,6 +242,9 @@ func (c *Capture) packet(t *tap, protocol uint16, b []byte, cut bool) {
 	}
 	if isTCP && seg.opens {
 		t.openings.add(seg)
+		if len(c.stats.Opened) < maxOpened {
+			c.stats.Opened = append(c.stats.Opened, Opened{Where: t.where, Src: seg.src, Dst: seg.dst})
+		}
 	}
 	if !isTCP || len(seg.payload) == 0 {
 		return

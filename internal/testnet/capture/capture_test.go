@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -148,6 +149,16 @@ func TestPlaintextIsSeenAndTLSIsNot(t *testing.T) {
 			}
 			if len(places) != 4 {
 				t.Errorf("%s over IPv%d: seen at %v", name, family, s.First)
+			}
+			places = map[string]bool{}
+			for _, o := range s.Opened {
+				if o.Src.Addr() != w.from.Addr(family) || o.Dst != netip.AddrPortFrom(w.to.Addr(family), 8080) {
+					t.Errorf("%s over IPv%d: opened %+v", name, family, o)
+				}
+				places[o.Where] = true
+			}
+			if len(places) != 4 {
+				t.Errorf("%s over IPv%d: opened at %v", name, family, s.Opened)
 			}
 		}
 	}

@@ -1,0 +1,108 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// chart is the product's, as users have it.
+const chart = "../../deploy/daemonset"
+
+// helm runs helm, and ends the test if it fails.
+func helm(t testing.TB, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	out, err := command(ctx, lab.Helm, append([]string{"--kubeconfig", lab.Kubeconfig}, args...)...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// settings are the values that the tests' installation has.
+var settings = []string{}
+
+// testInstalled installs the chart into a cluster that already runs something.
+func testInstalled(t *testing.T) {
+	pods, earlier := uids(t, voteNamespace), bot(t)
+	helm(t, "lint", "--strict", chart)
+	began := time.Now()
+	helm(t, append([]string{"install", "fairlead", chart, "-n", systemNamespace, "--create-namespace", "--wait", "--timeout", "3m"}, settings...)...)
+	t.Logf("installed in %v", time.Since(began).Round(time.Second))
+	nodes := component(t, "node")
+	for _, n := range lab.nodes {
+		if len(nodes[n]) != 1 {
+			t.Errorf("pods on node %s: %v", n, nodes[n])
+		}
+	}
+	if n, err := inMesh(t); err != nil || n != 0 {
+		t.Errorf("%d pods in the mesh, though nobody has enrolled any (%v)", n, err)
+	}
+	mustBeUntouched(t, pods)
+	if now := bot(t); now.Unexpected != earlier.Unexpected {
+		t.Errorf("the bot lost %d requests: %s", now.Unexpected-earlier.Unexpected, now.LastError)
+	}
+}
+
+// mustBeUntouched wants the pods there, and none of them started again.
+func mustBeUntouched(t testing.TB, before map[string]int) {
+	t.Helper()
+	after := uids(t, voteNamespace)
+	for name, n := range before {
+		if m, there := after[name]; !there || m != n {
+			t.Errorf("pod %s: started again %d times, before %d (there: %t)", name, m, n, there)
+		}
+	}
+}
+
+// testUninstalled takes the product away: nothing of it is left on any node, and the cluster's pods start and talk as before.
+func testUninstalled(t *testing.T) {
+	pods := uids(t, voteNamespace)
+	began := time.Now()
+	helm(t, "uninstall", "fairlead", "-n", systemNamespace, "--wait", "--timeout", "4m")
+	t.Logf("uninstalled in %v", time.Since(began).Round(time.Second))
+	for _, n := range lab.nodes {
+		var found []string
+		if err := lab.agent(t.Context(), n, &found, "leftovers", "/etc/cni/net.d", "/opt/cni/bin"); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range found {
+			t.Errorf("left on %s: %s", n, f)
+		}
+	}
+	for _, kind := range []string{"secret", "configmap", "lease", "endpointslice", "pod", "daemonset", "deployment", "job", "role", "rolebinding", "serviceaccount"} {
+		left := lab.kubectl(t, "-n", systemNamespace, "get", kind, "-o", "name")
+		for _, usual := range []string{"configmap/kube-root-ca.crt", "serviceaccount/default", ""} {
+			if left == usual {
+				left = ""
+			}
+		}
+		if left != "" {
+			t.Errorf("left in %s: %s", systemNamespace, left)
+		}
+	}
+	if left := lab.kubectl(t, "get", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/name=fairlead", "-o", "name"); left != "" {
+		t.Errorf("left in the cluster: %s", left)
+	}
+	mustBeUntouched(t, pods)
+	before := bot(t)
+	mustAnswer(t)
+	lab.kubectl(t, "-n", voteNamespace, "rollout", "restart", "deploy/catalog")
+	lab.kubectl(t, "-n", voteNamespace, "rollout", "status", "deploy/catalog", "--timeout=90s")
+	eventually(t, 20*time.Second, "requests after the mesh has gone", func() error {
+		if now := bot(t); now.OK < before.OK+20 {
+			return fmt.Errorf("%d good answers more", now.OK-before.OK)
+		}
+		return nil
+	})
+	hits := uint64(0)
+	for _, s := range lab.capture(t, 3*time.Second, voteMarker) {
+		hits += s.Hits[voteMarker]
+	}
+	if hits == 0 {
+		t.Error("no plaintext on the wire: something of the mesh is still at work")
+	}
+}

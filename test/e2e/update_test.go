@@ -1,0 +1,185 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// traffic is load of every kind that goes on while something happens.
+type traffic struct {
+	loads  map[string]load
+	length time.Duration
+	began  time.Time
+}
+
+// startTraffic starts, in both directions between two nodes, requests and connections of every kind to "strict".
+func startTraffic(t testing.TB, ns string, length time.Duration) *traffic {
+	t.Helper()
+	tr := &traffic{loads: map[string]load{}, length: length, began: time.Now()}
+	for i, mode := range []string{"h1", "h1new", "h2", "tcp"} {
+		to := "strict:80"
+		if mode == "tcp" {
+			to = "strict:9000"
+		}
+		tr.loads[mode] = startLoad(t, ns, "traffic-"+mode, lab.nodes[i%2], "-mode="+mode, "-to="+to, "-rate=25", "-workers=2", "-limit=15s", "-for="+length.String())
+	}
+	return tr
+}
+
+// mustEndFlawless waits for the end of all loads: not one call was refused, reset or answered by anything but the server.
+func (tr *traffic) mustEndFlawless(t testing.TB, what string) {
+	t.Helper()
+	for mode, l := range tr.loads {
+		r := l.wait(t, tr.length+60*time.Second)
+		mustFlawless(t, mode+" during "+what, r, int(tr.length.Seconds())*25/2)
+	}
+}
+
+// mustStillRun fails if what happened took longer than the traffic: then the traffic would have shown nothing of it.
+func (tr *traffic) mustStillRun(t testing.TB, what string) {
+	t.Helper()
+	took := time.Since(tr.began)
+	t.Logf("%s was over %v after the traffic began, which takes %v", what, took.Round(time.Second), tr.length)
+	if took > tr.length {
+		t.Errorf("%s took longer than the traffic", what)
+	}
+}
+
+// testUpdate rolls all node proxies over to new pods under load. Connections that are over in time are never noticed; a
+// TCP stream that does not end is carried by the old proxy until its drain's end, and counted then.
+func testUpdate(t *testing.T) {
+	ns := namespace(t, "e2e-update", true)
+	mustServe(t, server{namespace: ns, name: "strict", replicas: 2, annotations: onlyMesh})
+	tr := startTraffic(t, ns, 150*time.Second)
+	stream := startLoad(t, ns, "stream", lab.nodes[0], "-mode=stream", "-workers=3", "-rate=15", "-to=strict:9000", "-for=150s")
+	olds := component(t, "node")
+	logs := map[string]func() string{}
+	for node, pods := range olds {
+		logs[node] = follow(t, pods[0], "proxy")
+	}
+	lab.kubectl(t, "-n", systemNamespace, "rollout", "restart", "daemonset/fairlead-node")
+	lab.kubectl(t, "-n", systemNamespace, "rollout", "status", "daemonset/fairlead-node", "--timeout=140s")
+	eventually(t, 100*time.Second, "end of the old pods", func() error {
+		now := component(t, "node")
+		for node, pods := range now {
+			if len(pods) != 1 || pods[0] == olds[node][0] {
+				return fmt.Errorf("%s has %v, before %v", node, pods, olds[node])
+			}
+		}
+		return nil
+	})
+	tr.mustStillRun(t, "the update")
+	tr.mustEndFlawless(t, "the update")
+	r := stream.wait(t, 60*time.Second)
+	t.Logf("streams without an end: %v", r)
+	if r.Refused > 0 || r.OK < 100 {
+		t.Errorf("streams: %v", r)
+	}
+	for node, text := range logs {
+		if out := text(); !strings.Contains(out, "drain") {
+			t.Errorf("the old proxy of %s does not say what it has drained:\n%.2000s", node, out)
+		} else {
+			for line := range strings.Lines(out) {
+				if strings.Contains(line, "drain") {
+					t.Logf("%s: %s", node, strings.TrimSpace(line))
+				}
+			}
+		}
+	}
+}
+
+// follow reads a container's log until it ends.
+func follow(t testing.TB, pod, container string) func() string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	done := make(chan string, 1)
+	go func() {
+		out, err := command(ctx, lab.Kubectl, "--kubeconfig", lab.Kubeconfig, "-n", systemNamespace, "logs", "-f", "--tail=5", pod, "-c", container)
+		if err != nil {
+			out = append(out, err.Error()...)
+		}
+		done <- string(out)
+	}()
+	return func() string {
+		defer cancel()
+		select {
+		case out := <-done:
+			return out
+		case <-time.After(90 * time.Second):
+			cancel()
+			return <-done
+		}
+	}
+}
+
+// testThreeControllers: with three of them the leader is killed and a node drained, and nobody notices.
+func testThreeControllers(t *testing.T) {
+	ns := namespace(t, "e2e-three", true)
+	mustServe(t, server{namespace: ns, name: "strict", replicas: 2, annotations: onlyMesh})
+	scaleController(t, 3)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if _, err := lab.try(ctx, "-n", systemNamespace, "scale", "deploy/fairlead-controller", "--replicas=1"); err != nil {
+			t.Error(err)
+		}
+	})
+	tr := startTraffic(t, ns, 100*time.Second)
+	old, err := leader(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	lab.kubectl(t, "-n", systemNamespace, "delete", "pod", old, "--grace-period=0", "--force")
+	eventually(t, 40*time.Second, "a new leader", func() error {
+		now, err := leader(t)
+		if err == nil && now == old {
+			err = fmt.Errorf("it is the one that was killed")
+		}
+		return err
+	})
+	t.Logf("a new leader after %v", time.Since(began).Round(time.Second))
+	lab.apply(t, once(ns, "after-kill", lab.nodes[1], "strict:80"))
+	lab.kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod/after-kill", "--timeout=60s")
+	mustHaveCalled(t, ns, "after-kill")
+	t.Logf("a new pod was in the mesh %v after the leader's end", time.Since(began).Round(time.Second))
+
+	// Drain the node of the new leader, but for the pods of this test.
+	now, err := leader(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := lab.kubectl(t, "-n", systemNamespace, "get", "pod", now, "-o", "jsonpath={.spec.nodeName}")
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if _, err := lab.try(ctx, "uncordon", node); err != nil {
+			t.Error(err)
+		}
+	})
+	lab.kubectl(t, "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--pod-selector", "app.kubernetes.io/component=controller", "--timeout=60s")
+	eventually(t, 40*time.Second, "a leader on another node", func() error {
+		holder, err := leader(t)
+		if err == nil && holder == now {
+			err = fmt.Errorf("it is the one that was drained")
+		}
+		return err
+	})
+	lab.apply(t, once(ns, "after-drain", otherNode(node), "strict:80"))
+	lab.kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod/after-drain", "--timeout=60s")
+	mustHaveCalled(t, ns, "after-drain")
+	tr.mustStillRun(t, "the leader's end and the drain")
+	tr.mustEndFlawless(t, "the leader's end and the drain")
+}
+
+func otherNode(node string) string {
+	for _, n := range lab.nodes {
+		if n != node {
+			return n
+		}
+	}
+	return node
+}

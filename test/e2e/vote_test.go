@@ -1,0 +1,220 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The example application: what its README says of it.
+const (
+	voteNamespace = "vote"
+	voteManifest  = "../../examples/vote/vote.yaml"
+	voteMarker    = "vote-plaintext-8f2b61c4d9"
+	voteFault     = "VoteDoughnut"
+	enrolLabel    = "fairlead.io/mesh"
+)
+
+// botLine is the bot's line, as far as it matters here.
+type botLine struct {
+	Time       time.Time      `json:"time"`
+	Total      int            `json:"total"`
+	OK         int            `json:"ok"`
+	Failed     map[string]int `json:"failed"`
+	Other      map[string]int `json:"other"`
+	Unexpected int            `json:"unexpected"`
+	Served     map[string]int `json:"served"`
+	LastError  string         `json:"lastError"`
+}
+
+// bot reads the bot's last line.
+func bot(t testing.TB) botLine {
+	t.Helper()
+	var b botLine
+	eventually(t, 20*time.Second, "the bot's line", func() error {
+		out, err := lab.try(t.Context(), "-n", voteNamespace, "logs", "deploy/bot", "--tail=1")
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal([]byte(out), &b)
+	})
+	return b
+}
+
+// uids are the pods of a namespace that run, with how often their containers were started again.
+func uids(t testing.TB, namespace string) map[string]int {
+	t.Helper()
+	var list struct {
+		Items []struct {
+			Metadata struct{ Name, UID string }
+			Status   struct {
+				Phase             string
+				ContainerStatuses []struct{ RestartCount int }
+			}
+		}
+	}
+	lab.get(t, &list, "-n", namespace, "pods")
+	out := map[string]int{}
+	for _, p := range list.Items {
+		if p.Status.Phase != "Running" {
+			continue
+		}
+		n := 0
+		for _, s := range p.Status.ContainerStatuses {
+			n += s.RestartCount
+		}
+		out[p.Metadata.Name+" "+p.Metadata.UID] = n
+	}
+	return out
+}
+
+// page asks the vote page's service through kubectl port-forward.
+func page(t testing.TB, path string) (int, string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, lab.Kubectl, "--kubeconfig", lab.Kubeconfig, "-n", voteNamespace, "port-forward", "--address", "127.0.0.1", "svc/front", ":80")
+	cmd.WaitDelay = time.Second
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cancel(); _ = cmd.Wait() }()
+	var port int
+	if _, err := fmt.Fscanf(out, "Forwarding from 127.0.0.1:%d", &port); err != nil {
+		t.Fatalf("read kubectl port-forward: %v", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", port, path), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatalf("ask the vote page: %v", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func mustAnswer(t testing.TB) {
+	t.Helper()
+	if code, body := page(t, "/"); code != http.StatusOK || !strings.Contains(body, "<html") {
+		t.Errorf("the vote page: %d %.200q", code, body)
+	}
+	if code, body := page(t, "/api/list"); code != http.StatusOK || !strings.Contains(body, "doughnut") {
+		t.Errorf("the vote page's list: %d %.200q", code, body)
+	}
+}
+
+// voteUnlabelled is the example's manifest without the label that enrols its namespace.
+func voteUnlabelled() (string, error) {
+	text, err := os.ReadFile(voteManifest)
+	if err != nil {
+		return "", err
+	}
+	before, after, found := strings.Cut(string(text), "  labels:\n    "+enrolLabel+": enabled\n")
+	if !found {
+		return "", errors.New("the example's manifest does not enrol its namespace where it used to")
+	}
+	return before + after, nil
+}
+
+// testBefore shows what the mesh is for: the application works, in plaintext.
+func testBefore(t *testing.T) {
+	manifest, err := voteUnlabelled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab.apply(t, manifest)
+	for _, d := range []string{"front", "catalog", "ballot", "bot"} {
+		lab.kubectl(t, "-n", voteNamespace, "rollout", "status", "deploy/"+d, "--timeout=90s")
+	}
+	mustAnswer(t)
+	hits := uint64(0)
+	for node, s := range lab.capture(t, 5*time.Second, voteMarker) {
+		t.Logf("%s: %d packets, %d of %d connections TLS, plaintext %d times", node, s.Packets, s.TLSFlows, s.Flows, s.Hits[voteMarker])
+		hits += s.Hits[voteMarker]
+	}
+	if hits == 0 {
+		t.Error("the capture sees no plaintext of an application without a mesh: it would prove nothing")
+	}
+}
+
+// mustBeSecret captures what passes between pods on all nodes, while the application makes its connections anew.
+func mustBeSecret(t testing.TB) {
+	t.Helper()
+	seen := lab.watch(t, 8*time.Second, voteMarker, "-within", podPrefix)
+	time.Sleep(3 * time.Second) // until all captures run
+	restartConnections(t, voteNamespace)
+	flows := uint64(0)
+	for node, s := range seen() {
+		t.Logf("%s: %d packets between pods, %d connections TLS, plaintext %d times", node, s.Packets, s.TLSFlows, s.Hits[voteMarker])
+		if s.Hits[voteMarker] > 0 {
+			t.Errorf("%s: plaintext between pods in the mesh: %v", node, s.First)
+		}
+		flows += s.TLSFlows
+	}
+	if flows == 0 {
+		t.Error("no connection of the mesh was seen to begin")
+	}
+}
+
+// testEnrolled labels the namespace, and nothing else: the running pods are in the mesh, none was started again, no
+// request was lost, and nothing is in the clear.
+func testEnrolled(t *testing.T) {
+	pods, earlier := uids(t, voteNamespace), bot(t)
+	before := earlier
+	if len(pods) < 6 {
+		t.Fatalf("running: %v", pods)
+	}
+	began := time.Now()
+	lab.kubectl(t, "label", "namespace", voteNamespace, enrolLabel+"=enabled")
+	joined := eventually(t, 20*time.Second, "all pods in the mesh", func() error {
+		n, err := inMesh(t)
+		if err == nil && n < len(pods) {
+			err = fmt.Errorf("%d of %d", n, len(pods))
+		}
+		return err
+	})
+	t.Logf("%d running pods were in the mesh after %v", len(pods), joined.Round(10*time.Millisecond))
+	if joined > 5*time.Second {
+		t.Errorf("joining took %v, 5 s are promised", joined)
+	}
+
+	if now := bot(t); now.Unexpected != earlier.Unexpected {
+		t.Errorf("the bot lost %d requests: %s", now.Unexpected-earlier.Unexpected, now.LastError)
+	}
+	// What was open before stays as it was, in plaintext, until it ends; and the front holds its connections for good. So they are
+	// reset here, which costs what was under way.
+	restartConnections(t, voteNamespace)
+	earlier = bot(t)
+	if moved := earlier.Unexpected - before.Unexpected; moved > 20 {
+		t.Errorf("%d requests were lost with the connections", moved)
+	}
+	mustBeSecret(t)
+	mustBeUntouched(t, pods)
+	now := bot(t)
+	t.Logf("the bot sent %d requests in %v", now.Total-earlier.Total, time.Since(began).Round(time.Second))
+	if now.Unexpected != earlier.Unexpected {
+		t.Errorf("the bot lost %d requests: %s", now.Unexpected-earlier.Unexpected, now.LastError)
+	}
+	if now.Total-earlier.Total < 20 || now.Failed["doughnut"] <= earlier.Failed["doughnut"] {
+		t.Errorf("the bot did not go on: %+v, before %+v", now, earlier)
+	}
+	mustAnswer(t)
+}
