@@ -114,10 +114,10 @@ func (t *tool) names(cmd *cobra.Command, f *fleet.Fleet, k kind) []string {
 		list, _ := remote.List[corev1.Pod](ctx, f.Client, q)
 		for i := range list {
 			p := &list[i]
-			switch own := ownerKind(p); {
-			case k == aPod:
+			switch k {
+			case aPod:
 				all = append(all, p.Name)
-			case k == aWorkload || k == own:
+			case aWorkload, ownerKind(p):
 				all = append(all, workloadOf(p).Name)
 			}
 		}

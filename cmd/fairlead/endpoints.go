@@ -52,7 +52,7 @@ func parseService(text, namespace string) (target, error) {
 	}
 	parts := strings.Split(strings.TrimSuffix(t.name, "."), ".")
 	if len(parts) > 2 && parts[2] != "svc" {
-		return t, fmt.Errorf("%q is not a service's name: SERVICE, SERVICE.NAMESPACE or SERVICE.NAMESPACE.svc...", text)
+		return t, fmt.Errorf("%q is not a service's name: SERVICE, SERVICE or SERVICE.NAMESPACE are", text)
 	}
 	t.name = parts[0]
 	if len(parts) > 1 {

@@ -90,7 +90,7 @@ func (t *tool) explain(ctx context.Context, src, dst string) error {
 	if t.format == "json" {
 		return printJSON(t.out, w)
 	}
-	w.print()
+	w.show()
 	return nil
 }
 
@@ -215,8 +215,8 @@ func (w *walk) server(ctx context.Context) error {
 	return w.ask(ctx, w.Server, pod, url.Values{"src": {w.src.Status.PodIP}, "port": {fmt.Sprint(at.Port())}})
 }
 
-func (w *walk) print() {
-	w.Source.print(w.t, "from")
+func (w *walk) show() {
+	w.Source.show(w.t, "from")
 	if s := w.Source.Service; s != nil && len(s.Endpoints) > 0 {
 		fmt.Fprintln(w.t.out)
 		var all []endpointJSON
@@ -227,11 +227,11 @@ func (w *walk) print() {
 	}
 	if w.Server != nil {
 		fmt.Fprintln(w.t.out)
-		w.Server.print(w.t, "to")
+		w.Server.show(w.t, "to")
 	}
 }
 
-func (p *part) print(t *tool, end string) {
+func (p *part) show(t *tool, end string) {
 	fmt.Fprintf(t.out, "%s pod %s on node %s\n", end, p.Of, p.Node)
 	for _, s := range p.Steps {
 		sign := "✓"

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -58,7 +57,7 @@ func (t *tool) inject(files []string, label inject.Label) error {
 }
 
 func (t *tool) injectFile(name string, label inject.Label) (out []byte, labelled int, err error) {
-	var r io.Reader = t.in
+	r := t.in
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {

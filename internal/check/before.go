@@ -50,7 +50,7 @@ func checkCreate(ctx context.Context, s *State) ([]Finding, error) {
 			continue
 		}
 		asked[a] = true
-		allowed, err := s.Client.CanI(ctx, a)
+		allowed, err := s.CanI(ctx, a)
 		if err != nil {
 			return nil, err
 		}
@@ -86,7 +86,7 @@ func checkDryRun(ctx context.Context, s *State) ([]Finding, error) {
 		if o.GetNamespace() != "" {
 			continue // it would not be there
 		}
-		err := s.Client.DryRun(ctx, o)
+		err := s.DryRun(ctx, o)
 		switch {
 		case err == nil || remote.IsAlreadyExists(err):
 		default:

@@ -253,6 +253,8 @@ func nodeBreakages() []breakage {
 		{"node-pods", "kernel", container(0, false, waiting("CrashLoopBackOff", "back-off"), ended(1, time.Minute, "nodeproxy: preflight: this kernel lacks:\nBPF LSM (Linux 5.7)\nsk_lookup (Linux 5.9)")), Failure,
 			[]string{"node n1: the kernel lacks what the keeper needs: BPF LSM (Linux 5.7); sk_lookup (Linux 5.9)"}},
 		{"node-pods", "cannot be started", container(0, false, waiting("CreateContainerError", "no such mount"), nil), Failure, []string{"no such mount"}},
+		{"node-pods", "not ready", container(0, false, nil, nil), Failure, []string{"pod fairlead-node-h7wq2 on node n1 is not ready: keeper"}},
+		{"node-pods", "an update", set(daemonSet, "status updatedNumberScheduled", 1), Warning, []string{"an update is under way: 1 of 2"}},
 		{"node-pods", "killed just now", container(1, true, nil, ended(137, time.Minute, "")), Warning, []string{"container proxy of pod fairlead-node-h7wq2 on node n1 runs again, but has ended 3 times, last 1m0s ago with status 137"}},
 		{"node-pods", "killed long ago", container(1, true, nil, ended(137, time.Hour, "")), OK, nil},
 		{"node-coverage", "a node without", remove(node1), Failure, []string{"node n1 has no pod"}},

@@ -24,7 +24,7 @@ func checkCRDs(ctx context.Context, s *State) ([]Finding, error) {
 			continue
 		}
 		known++
-		there, err := s.Client.Exists(ctx, o)
+		there, err := s.Exists(ctx, o)
 		if err != nil {
 			return nil, err
 		}
@@ -50,7 +50,7 @@ func checkRBAC(ctx context.Context, s *State) ([]Finding, error) {
 			continue
 		}
 		for _, a := range accessesOf(o) {
-			allowed, err := s.Client.CanAccount(ctx, s.Home, fleet.ControllerName, a)
+			allowed, err := s.CanAccount(ctx, s.Home, fleet.ControllerName, a)
 			if err != nil {
 				return nil, err
 			}

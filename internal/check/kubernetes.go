@@ -22,7 +22,7 @@ func kubernetesGroup() Group {
 func checkAPI(ctx context.Context, s *State) ([]Finding, error) {
 	if _, err := s.serverFacts(ctx); err != nil {
 		return []Finding{failed("is this the right cluster? `kubectl config current-context` says which one it is, and `kubectl version` whether kubectl reaches it",
-			"%s does not answer: %v", s.Client.Server(), err)}, nil
+			"%s does not answer: %v", s.Server(), err)}, nil
 	}
 	return nil, nil
 }

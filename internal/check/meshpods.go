@@ -54,7 +54,7 @@ func checkMeshPods(ctx context.Context, s *State) ([]Finding, error) {
 	}
 	var found []Finding
 	for _, p := range pods {
-		if p.Status.Phase != corev1.PodRunning {
+		if p.Status.Phase != corev1.PodRunning || p.DeletionTimestamp != nil {
 			continue
 		}
 		is, captured := known[string(p.UID)]

@@ -81,7 +81,46 @@ func checkNodePods(ctx context.Context, s *State) ([]Finding, error) {
 	if len(pods) == 0 {
 		return nil, skip("there is none")
 	}
-	return troubles(s.Clock.Time(), pods), nil
+	found := troubles(s.Clock.Time(), pods)
+	if len(found) > 0 {
+		return found, nil
+	}
+	lost, err := s.lostNodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range pods {
+		p := &pods[i]
+		if idle := unready(p); len(idle) > 0 && !lost[nodeOf(p)] {
+			found = append(found, failed(fmt.Sprintf("wait a moment; then `kubectl -n %s logs %s -c %s` shows what it waits for", p.Namespace, p.Name, idle[0]),
+				"pod %s on node %s is not ready: %s", p.Name, nodeOf(p), strings.Join(idle, ", ")))
+		}
+	}
+	d, err := s.getDaemonSet(ctx)
+	if err != nil {
+		return found, skipNotFound(err, "there is no DaemonSet")
+	}
+	if d.Status.UpdatedNumberScheduled < d.Status.DesiredNumberScheduled && len(found) == 0 {
+		found = append(found, warned(fmt.Sprintf("wait for it: `kubectl -n %s rollout status daemonset %s`", s.Home, fleet.NodeName),
+			"an update is under way: %d of %d nodes have it", d.Status.UpdatedNumberScheduled, d.Status.DesiredNumberScheduled))
+	}
+	return found, nil
+}
+
+// unready are the containers of a pod that are not ready, or all of it that has not begun.
+func unready(p *corev1.Pod) []string {
+	var names []string
+	for _, c := range p.Status.ContainerStatuses {
+		if !c.Ready {
+			names = append(names, c.Name)
+		}
+	}
+	if len(p.Status.ContainerStatuses) == 0 {
+		for _, c := range p.Spec.Containers {
+			names = append(names, c.Name)
+		}
+	}
+	return names
 }
 
 // checkCoverage names the nodes that have no pod of the DaemonSet.

@@ -111,11 +111,11 @@ func (s *State) getDaemonSet(ctx context.Context) (*appsv1.DaemonSet, error) {
 }
 
 func (s *State) controllerPods(ctx context.Context) ([]corev1.Pod, error) {
-	return s.controllers.get(func() ([]corev1.Pod, error) { return staying(s.Fleet.ControllerPods(ctx)) })
+	return s.controllers.get(func() ([]corev1.Pod, error) { return staying(s.ControllerPods(ctx)) })
 }
 
 func (s *State) proxyPods(ctx context.Context) ([]corev1.Pod, error) {
-	return s.nodePods.get(func() ([]corev1.Pod, error) { return staying(s.Fleet.NodePods(ctx)) })
+	return s.nodePods.get(func() ([]corev1.Pod, error) { return staying(s.NodePods(ctx)) })
 }
 
 // staying leaves out the pods that are on their way out: an update ends them, and they may.

@@ -46,7 +46,7 @@ func Ask[T any](ctx context.Context, f *Fleet, pods []corev1.Pod, container stri
 			continue
 		}
 		wait.Go(func() {
-			a, err := f.Client.Ask(ctx, remote.Pod{Namespace: t.Pod.Namespace, Name: t.Pod.Name, Port: port}, path, query)
+			a, err := f.Ask(ctx, remote.Pod{Namespace: t.Pod.Namespace, Name: t.Pod.Name, Port: port}, path, query)
 			t.At, t.Err = f.Clock.Time(), err
 			if err != nil {
 				return

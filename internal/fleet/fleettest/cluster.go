@@ -79,7 +79,7 @@ func (c *Cluster) Fill() error {
 
 // Sign makes certificates of the authority's kinds, and puts issuer and roots there.
 func (c *Cluster) Sign() error {
-	text, err := c.Authority.objects()
+	text, err := c.objects()
 	if err != nil {
 		return err
 	}

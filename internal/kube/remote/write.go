@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -22,7 +23,7 @@ func (c *Client) LabelNamespace(ctx context.Context, namespace, key, value strin
 		return err
 	}
 	_, err = c.do(ctx, request{
-		method: http.MethodPatch, path: "/api/v1/namespaces/" + namespace, body: patch, content: "application/merge-patch+json",
+		method: http.MethodPatch, path: placeOf(corev1.Namespace{}).path("", namespace), body: patch, content: "application/merge-patch+json",
 		// whose change this is, in the object's managedFields
 		query: url.Values{"fieldManager": {"fairlead"}},
 	})
