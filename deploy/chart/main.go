@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -12,13 +13,13 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+	if err := run(os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "chart:", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string) error {
+func run(args []string, stdout io.Writer) error {
 	var p deploy.Package
 	set := flag.NewFlagSet("chart", flag.ContinueOnError)
 	set.StringVar(&p.AppVersion, "version", "", "version of the images, as git describes the tree (required)")
@@ -45,6 +46,6 @@ func run(args []string) error {
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		return err
 	}
-	fmt.Println(path)
-	return nil
+	_, err = fmt.Fprintln(stdout, path)
+	return err
 }

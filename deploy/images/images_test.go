@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -216,7 +216,7 @@ func loaded2(t *testing.T, path, dir string) v1.IndexManifest {
 
 // TestPush pushes to a registry on this machine, and compares what can be pulled from it.
 func TestPush(t *testing.T) {
-	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	server := httptest.NewServer(registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, 0))))
 	defer server.Close()
 	home := strings.TrimPrefix(server.URL, "http://") + "/mesh"
 	dir := builtIn(t, programs(t))
