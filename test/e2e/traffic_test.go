@@ -70,7 +70,11 @@ func testTraffic(t *testing.T) {
 func testAddresses(t *testing.T, ns string, to [3]string) {
 	seen := lab.watch(t, 15*time.Second, "no such text", "-within", podPrefix)
 	l := startLoad(t, ns, "addresses", lab.nodes[0], "-mode=tcp", "-workers=1", "-rate=10", "-for=6s", "-to=strict:9000")
-	from := podsOf(t, ns, "app=addresses")[0]
+	clients := podsOf(t, ns, "app=addresses")
+	if len(clients) != 1 {
+		t.Fatalf("clients: %v", clients)
+	}
+	from := clients[0]
 	mustFlawless(t, "addresses", l.wait(t, 60*time.Second), 40)
 	opened := 0
 	for node, s := range seen() {

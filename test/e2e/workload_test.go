@@ -111,12 +111,12 @@ func startLoad(t testing.TB, ns, name, node string, args ...string) load {
 	lab.apply(t, fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
-metadata: {name: %s, namespace: %s, labels: {app: %[2]s}}
+metadata: {name: %[1]s, namespace: %[2]s, labels: {app: %[1]s}}
 spec:
   restartPolicy: Never
   terminationGracePeriodSeconds: 1
-  nodeSelector: %s
-  containers: [{name: load, image: %q, command: %s}]
+  nodeSelector: %[3]s
+  containers: [{name: load, image: %[4]q, command: %[5]s}]
 `, name, ns, pinned(node), image, command))
 	l := load{ns, name}
 	eventually(t, 60*time.Second, "start of load "+name, func() error {
