@@ -90,10 +90,13 @@ func (b *breakage) test(t *testing.T) {
 	if lost := now.Unexpected - earlier.Unexpected; lost > 0 && !b.cuts {
 		t.Errorf("the bot lost %d of %d requests: %s %v", lost, now.Total-earlier.Total, now.LastError, now.Other)
 	}
-	if now.OK <= earlier.OK {
-		t.Errorf("the bot does not go on: %+v, before %+v", now, earlier)
-	}
 	t.Logf("mended after %v", time.Since(began).Round(time.Second))
+	eventually(t, 30*time.Second, "good answers after that", func() error {
+		if again := bot(t); again.OK < now.OK+10 {
+			return fmt.Errorf("%d good answers more, %v", again.OK-now.OK, again.Other)
+		}
+		return nil
+	})
 }
 
 // mustBeWell waits until check finds no failure.
