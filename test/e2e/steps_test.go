@@ -14,12 +14,8 @@ func TestCluster(t *testing.T) {
 		{"installed", testInstalled},
 		{"enrolled", testEnrolled},
 		{"tool", testTool},
-		{"traffic", testTraffic},
-		{"headless", testHeadless},
-		{"kinds", testKinds},
+		{"apps", testApps},
 		{"probes", testProbes},
-		{"ingress", testIngress},
-		{"rewritten", testRewritten},
 		{"prometheus", testPrometheus},
 		{"churn", testChurn},
 		{"controller-away", testControllerAway},
@@ -38,3 +34,22 @@ func TestCluster(t *testing.T) {
 
 // essential are steps that all others stand on.
 var essential = map[string]bool{"before": true, "installed": true, "enrolled": true}
+
+// testApps are the tests that disturb nobody: side by side, each in namespaces of its own.
+func testApps(t *testing.T) {
+	for _, step := range []struct {
+		name string
+		test func(*testing.T)
+	}{
+		{"traffic", testTraffic},
+		{"headless", testHeadless},
+		{"kinds", testKinds},
+		{"ingress", testIngress},
+		{"rewritten", testRewritten},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			t.Parallel()
+			step.test(t)
+		})
+	}
+}

@@ -53,8 +53,8 @@ func (tr *traffic) mustStillRun(t testing.TB, what string) {
 func testUpdate(t *testing.T) {
 	ns := namespace(t, "e2e-update", true)
 	mustServe(t, server{namespace: ns, name: "strict", replicas: 2, annotations: onlyMesh})
-	tr := startTraffic(t, ns, 150*time.Second)
-	stream := startLoad(t, ns, "stream", lab.nodes[0], "-mode=stream", "-workers=3", "-rate=15", "-to=strict:9000", "-for=150s")
+	tr := startTraffic(t, ns, 120*time.Second)
+	stream := startLoad(t, ns, "stream", lab.nodes[0], "-mode=stream", "-workers=3", "-rate=15", "-to=strict:9000", "-for=120s")
 	olds := component(t, "node")
 	logs := map[string]func() string{}
 	for node, pods := range olds {
