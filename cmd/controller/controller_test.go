@@ -310,7 +310,7 @@ func TestBadCommandLines(t *testing.T) {
 		"", "--source=kube --ca-dir=x", "--source=dir:x", "--source=dir:x --ca-cert=c", "--source=dir:x --ca-dir=x --ca-key=k",
 		"--source=kubernetes --pod-name=x --pod-ip=10.0.0.1", "--source=kubernetes --namespace=x --pod-ip=10.0.0.1",
 		"--source=kubernetes --namespace=x --pod-name=x", "--source=kubernetes --namespace=x --pod-name=x --pod-ip=host",
-		kubernetesArgs + " --ca-dir=x", kubernetesArgs + " --tokens=x", kubernetesArgs + " --lease-renew=10s", kubernetesArgs + " --lease-retry=7s",
+		kubernetesArgs + " --ca-dir=x", kubernetesArgs + " --tokens=x", kubernetesArgs + " --lease-renew=15s", kubernetesArgs + " --lease-retry=10s",
 		kubernetesArgs + " --issuer-wait=-1s", kubernetesArgs + " --kubeconfig=/no", kubernetesArgs + " --log-level=loud",
 		"--source=dir:x --ca-dir=x extra", "--source=dir:x --ca-dir=x --leaf-ttl=1ms", "--nonsense",
 	} {

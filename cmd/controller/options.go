@@ -101,8 +101,8 @@ func (k *kubeOptions) flags(f *flag.FlagSet) {
 	f.DurationVar(&k.issuerWait, "issuer-wait", time.Minute, "how long nodes are told new roots before an issuer under them is taken")
 	f.StringVar(&k.nodeAccount, "node-account", kube.Node, "service account of the keepers, in --namespace")
 	f.BoolVar(&k.startupTaint, "startup-taint", false, "take the taint "+kube.StartupTaint+" off nodes whose keepers have reported")
-	f.DurationVar(&k.lease, "lease-duration", 10*time.Second, "how long others wait for a leader that is silent")
-	f.DurationVar(&k.renew, "lease-renew", 7*time.Second, "how long a leader tries to renew its lease before it gives up")
+	f.DurationVar(&k.lease, "lease-duration", 15*time.Second, "how long others wait for a leader that is silent")
+	f.DurationVar(&k.renew, "lease-renew", 10*time.Second, "how long a leader tries to renew its lease before it gives up")
 	f.DurationVar(&k.leaseTry, "lease-retry", 2*time.Second, "pause between two tries to get or renew the lease")
 }
 

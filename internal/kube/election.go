@@ -40,7 +40,7 @@ type Election struct {
 // NewElection makes an Election; Run takes part in it.
 func NewElection(cfg ElectionConfig) *Election {
 	if cfg.Duration == 0 {
-		cfg.Duration, cfg.Renew, cfg.Retry = 10*time.Second, 7*time.Second, 2*time.Second
+		cfg.Duration, cfg.Renew, cfg.Retry = 15*time.Second, 10*time.Second, 2*time.Second
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -62,7 +62,7 @@ func testChurn(t *testing.T) {
 			}
 			last = now
 			if !same {
-				time.Sleep(2 * time.Second)
+				time.Sleep(2 * time.Second) // the pause of the poll
 				return fmt.Errorf("it changes: %+v", now)
 			}
 			return nil

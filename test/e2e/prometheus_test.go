@@ -209,7 +209,7 @@ func testPrometheus(t *testing.T) {
 		}
 		return err
 	})
-	time.Sleep(30 * time.Second) // what is asked about
+	time.Sleep(30 * time.Second) // the time that is asked about
 	now := bot(t)
 	truth := 1 - float64(now.Failed["doughnut"]-before.Failed["doughnut"])/float64(now.Total-before.Total)
 	const window = "30s"

@@ -14,12 +14,6 @@ import (
 // image is the one that all workloads of the tests are made of: "load", "web", "greeter" and "agent".
 const image = "fairlead-e2e:dev"
 
-// Ports of "load serve".
-const (
-	webPort  = 8080
-	echoPort = 9000
-)
-
 // namespace makes a namespace for a test, enrolled or not, which goes at the test's end.
 func namespace(t testing.TB, name string, enrolled bool) string {
 	t.Helper()
