@@ -23,7 +23,7 @@ type ElectionConfig struct {
 	Namespace string
 	Name      string // of this replica: its pod's
 	// Duration is how long others wait for a leader that is silent, Renew how long a leader tries to renew before
-	// it gives up, and Retry the pause between two tries; 10 s, 7 s and 2 s.
+	// it gives up, and Retry the pause between two tries; 15 s, 10 s and 2 s.
 	Duration, Renew, Retry time.Duration
 	Log                    *slog.Logger
 }
