@@ -120,6 +120,9 @@ func (o Options) capabilities() (*common.Capabilities, error) {
 	capabilities := common.DefaultCapabilities.Copy()
 	capabilities.KubeVersion = *version
 	capabilities.APIVersions = slices.Concat(capabilities.APIVersions, common.VersionSet(o.APIVersions))
+	if o.IncludeHooks { // or the chart takes it that nobody runs them
+		capabilities.APIVersions = append(capabilities.APIVersions, "apps/v1/DaemonSet")
+	}
 	return capabilities, nil
 }
 

@@ -126,7 +126,8 @@ func (f *keeperFlags) config(log *slog.Logger) (keeper.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	roots, err := os.ReadFile(f.roots)
+	cfg.Roots = func() ([]byte, error) { return os.ReadFile(f.roots) }
+	roots, err := cfg.Roots()
 	if err != nil {
 		return cfg, fmt.Errorf("read roots: %w", err)
 	}

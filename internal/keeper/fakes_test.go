@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -164,7 +165,10 @@ type fakeController struct {
 	changed  chan struct{}
 	seen     uint64
 	captured map[string][]netip.Addr
+	up       atomic.Bool
 }
+
+func (c *fakeController) Connected() bool { return c.up.Load() }
 
 func (c *fakeController) Assignment() *control.Assignment {
 	c.mu.Lock()

@@ -58,6 +58,7 @@ type Controller interface {
 	Assignment() *control.Assignment
 	Changed() <-chan struct{}
 	SetCaptured(seen uint64, captured map[string][]netip.Addr)
+	Connected() bool
 	Run(context.Context) error
 }
 
@@ -85,6 +86,9 @@ type Config struct {
 	AddWait time.Duration // how long an ADD waits for the controller to name its pod; default 2 s
 
 	OthersEvery time.Duration // how often it is looked for programs of others; default 30 s
+	// Roots reads the roots anew, where something else than the controller brings them too; nil without. They count while
+	// the controller cannot be reached: it may be there, by roots that this keeper has not heard of.
+	Roots func() ([]byte, error)
 	// Beside runs as long as this keeper is the one that decides.
 	Beside func(context.Context) error
 	// Gauges are passed on with the counters.
@@ -194,6 +198,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	group.Go(func() error { return k.keys.run(inner) })
 	group.Go(func() error { return k.proxy.Run(inner) })
 	group.Go(func() error { return k.turns(inner) })
+	group.Go(func() error { return k.watchRoots(inner) })
 	group.Go(func() error {
 		select {
 		case <-inner.Done():

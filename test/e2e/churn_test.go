@@ -112,6 +112,11 @@ func compare(before, now map[string]held) (worse []string) {
 				worse = append(worse, fmt.Sprintf("%s: %d descriptors of the %s, %d before", node, k, role, b.Descriptors[role]))
 			}
 		}
+		for role, k := range n.Sockets {
+			if k > b.Sockets[role]+8 {
+				worse = append(worse, fmt.Sprintf("%s: %d sockets of the %s, %d before", node, k, role, b.Sockets[role]))
+			}
+		}
 		if n.Pins > b.Pins || n.States > b.States {
 			worse = append(worse, fmt.Sprintf("%s: %d pins and %d files, %d and %d before", node, n.Pins, n.States, b.Pins, b.States))
 		}

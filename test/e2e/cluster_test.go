@@ -84,7 +84,7 @@ func (c *cluster) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if !c.own {
-		_, err := c.try(ctx, "delete", "namespace", testNamespace, "--ignore-not-found")
+		_, err := c.try(ctx, "delete", "namespace", testNamespace, voteNamespace, "--ignore-not-found")
 		return err
 	}
 	out, err := launch(ctx, "down")

@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -22,15 +24,27 @@ func helm(t testing.TB, args ...string) string {
 	return string(out)
 }
 
-// settings are the values that the tests' installation has.
-var settings = []string{}
+// settings are the values that the tests' installation has: FAIRLEAD_E2E_HELM are flags of helm, for a cluster that is not ours,
+// such as "-f deploy/daemonset/values-k3s.yaml --set image.repository=registry.example/mesh".
+func settings() []string { return strings.Fields(os.Getenv("FAIRLEAD_E2E_HELM")) }
+
+// cniDirs are the directories of CNI configurations and plugins on the nodes.
+func cniDirs() []string {
+	if dirs := strings.Fields(os.Getenv("FAIRLEAD_E2E_CNI")); len(dirs) > 0 {
+		return dirs
+	}
+	return []string{"/etc/cni/net.d", "/opt/cni/bin"}
+}
 
 // testInstalled installs the chart into a cluster that already runs something.
 func testInstalled(t *testing.T) {
 	pods, earlier := uids(t, voteNamespace), bot(t)
 	helm(t, "lint", "--strict", chart)
+	if text := helm(t, "template", "fairlead", chart, "-n", systemNamespace); strings.Contains(text, "helm.sh/hook") {
+		t.Error("helm template prints hooks: whoever applies that uninstalls the mesh at once")
+	}
 	began := time.Now()
-	helm(t, append([]string{"install", "fairlead", chart, "-n", systemNamespace, "--create-namespace", "--wait", "--timeout", "3m"}, settings...)...)
+	helm(t, append([]string{"install", "fairlead", chart, "-n", systemNamespace, "--create-namespace", "--wait", "--timeout", "3m"}, settings()...)...)
 	t.Logf("installed in %v", time.Since(began).Round(time.Second))
 	nodes := component(t, "node")
 	for _, n := range lab.nodes {
@@ -66,7 +80,7 @@ func testUninstalled(t *testing.T) {
 	t.Logf("uninstalled in %v", time.Since(began).Round(time.Second))
 	for _, n := range lab.nodes {
 		var found []string
-		if err := lab.agent(t.Context(), n, &found, "leftovers", "/etc/cni/net.d", "/opt/cni/bin"); err != nil {
+		if err := lab.agent(t.Context(), n, &found, append([]string{"leftovers"}, cniDirs()...)...); err != nil {
 			t.Fatal(err)
 		}
 		for _, f := range found {

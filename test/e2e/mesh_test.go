@@ -13,9 +13,6 @@ import (
 // systemNamespace is the product's own.
 const systemNamespace = "fairlead-system"
 
-// podPrefix has the addresses of all pods.
-const podPrefix = "10.244.0.0/16"
-
 // component are the product's pods of a component that run, by node.
 func component(t testing.TB, name string) map[string][]string {
 	t.Helper()

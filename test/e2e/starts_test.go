@@ -37,7 +37,7 @@ func mustWait(t testing.TB, ns, name string) {
 	t.Helper()
 	eventually(t, 30*time.Second, "the event that says why "+name+" waits", func() error {
 		events, err := lab.try(t.Context(), "-n", ns, "get", "events", "--field-selector", "involvedObject.name="+name, "-o", "jsonpath={.items[*].message}")
-		if err == nil && !strings.Contains(events, "fairlead") {
+		if err == nil && !strings.Contains(events, "must wait: ") {
 			err = fmt.Errorf("events: %s", events)
 		}
 		return err
@@ -155,7 +155,13 @@ func killProxy(t testing.TB, node string) {
 // killProxies ends what runs of the proxy on a node.
 func killProxies(t testing.TB, node string) {
 	t.Helper()
-	lab.node(t, node, `for p in /proc/[0-9]*; do a=$(tr '\0' ' ' <$p/cmdline 2>/dev/null) || continue; case $a in "/nodeproxy proxy "*) kill -9 ${p#/proc/};; esac; done`)
+	kill(t, node, "/nodeproxy proxy ")
+}
+
+// kill ends, as a crash does, what runs on a node with a command line that begins like this.
+func kill(t testing.TB, node, begins string) {
+	t.Helper()
+	lab.node(t, node, `for p in /proc/[0-9]*; do a=$(tr '\0' ' ' <$p/cmdline 2>/dev/null) || continue; case $a in "`+begins+`"*) kill -9 ${p#/proc/};; esac; done`)
 }
 
 // testKeeperAway: without a node proxy on a node, pods of enrolled namespaces wait there and all others start.

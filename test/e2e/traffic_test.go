@@ -68,7 +68,7 @@ func testTraffic(t *testing.T) {
 
 // testAddresses: the packets go from pod address to pod address and the app's own port, as NetworkPolicy is written for.
 func testAddresses(t *testing.T, ns string, to [3]string) {
-	seen := lab.watch(t, 15*time.Second, "no such text", "-within", podPrefix)
+	seen := lab.watch(t, 18*time.Second, "no such text")
 	l := startLoad(t, ns, "addresses", lab.nodes[0], "-mode=tcp", "-workers=1", "-rate=10", "-for=6s", "-to=strict:9000")
 	clients := podsOf(t, ns, "app=addresses")
 	if len(clients) != 1 {

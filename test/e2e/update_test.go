@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -60,7 +61,7 @@ func testUpdate(t *testing.T) {
 	for node, pods := range olds {
 		logs[node] = follow(t, pods[0], "proxy")
 	}
-	lab.kubectl(t, "-n", systemNamespace, "rollout", "restart", "daemonset/fairlead-node")
+	helm(t, append([]string{"upgrade", "fairlead", chart, "-n", systemNamespace, "--force-conflicts", "--set-string", "node.podAnnotations.e2e/updated=" + fmt.Sprint(time.Now().Unix())}, settings()...)...)
 	lab.kubectl(t, "-n", systemNamespace, "rollout", "status", "daemonset/fairlead-node", "--timeout=140s")
 	eventually(t, 100*time.Second, "end of the old pods", func() error {
 		now := component(t, "node")
@@ -78,17 +79,36 @@ func testUpdate(t *testing.T) {
 	if r.Refused > 0 || r.OK < 100 {
 		t.Errorf("streams: %v", r)
 	}
+	cut := 0
 	for node, text := range logs {
-		if out := text(); !strings.Contains(out, "drain") {
-			t.Errorf("the old proxy of %s does not say what it has drained:\n%.2000s", node, out)
-		} else {
-			for line := range strings.Lines(out) {
-				if strings.Contains(line, "drain") {
-					t.Logf("%s: %s", node, strings.TrimSpace(line))
-				}
-			}
+		d, err := drainedLine(text())
+		if err != nil {
+			t.Errorf("the old proxy of %s does not say what it has drained: %v", node, err)
+			continue
+		}
+		t.Logf("%s: %+v", node, d)
+		cut += d.CutOff["tcp"]
+	}
+	if r.Reset == 0 || cut < r.Reset {
+		t.Errorf("%d streams were reset, and the old proxies report %d that they have cut off", r.Reset, cut)
+	}
+}
+
+// drained is what a proxy says at the end of its drain.
+type drained struct {
+	Msg     string         `json:"msg"`
+	InOrder map[string]int `json:"in_order_by_protocol"`
+	CutOff  map[string]int `json:"cut_off_by_protocol"`
+}
+
+func drainedLine(log string) (drained, error) {
+	for line := range strings.Lines(log) {
+		var d drained
+		if json.Unmarshal([]byte(line), &d) == nil && d.Msg == "drained" {
+			return d, nil
 		}
 	}
+	return drained{}, fmt.Errorf("no line \"drained\" in %.2000q", log)
 }
 
 // follow reads a container's log until it ends.
@@ -133,6 +153,8 @@ func testThreeControllers(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
+	home := lab.kubectl(t, "-n", systemNamespace, "get", "pod", old, "-o", "jsonpath={.spec.nodeName}")
+	kill(t, home, "/controller --source=kubernetes") // so that it gives nothing back
 	lab.kubectl(t, "-n", systemNamespace, "delete", "pod", old, "--grace-period=0", "--force")
 	eventually(t, 40*time.Second, "a new leader", func() error {
 		now, err := leader(t)

@@ -37,6 +37,10 @@ spec:
           command: [/nodeproxy, cleanup]
           args:
             {{- include "fairlead.node.paths" . | nindent 12 }}
+            {{- if not .Values.cni.install }}
+            - --cni-bin-dir={{ .Values.cni.binDir }}
+            - --cni-conf-dir={{ .Values.cni.confDir }}
+            {{- end }}
             - --state=/host/proc/1/root/var/lib/fairlead
             - --run=/host/proc/1/root/run/fairlead
             - --keys=/host/proc/1/root/run/fairlead/keys
@@ -58,11 +62,28 @@ spec:
           terminationMessagePolicy: FallbackToLogsOnError
           volumeMounts:
             {{- include "fairlead.node.mounts" . | nindent 12 }}
+            {{- if not .Values.cni.install }}
+            # An entry of a time when it was installed must not stay: without the rest it would keep every pod from starting.
+            - name: cni-bin
+              mountPath: {{ .Values.cni.binDir }}
+            - name: cni-conf
+              mountPath: {{ .Values.cni.confDir }}
+            {{- end }}
             # Where the readiness probe asks.
             - name: ready
               mountPath: /run/fairlead-cleanup
       volumes:
         {{- include "fairlead.node.volumes" . | nindent 8 }}
+        {{- if not .Values.cni.install }}
+        - name: cni-bin
+          hostPath:
+            path: {{ .Values.cni.binDir }}
+            type: DirectoryOrCreate
+        - name: cni-conf
+          hostPath:
+            path: {{ .Values.cni.confDir }}
+            type: DirectoryOrCreate
+        {{- end }}
         - name: ready
           emptyDir: {}
 {{- end }}

@@ -14,12 +14,12 @@ import (
 )
 
 // captureCommand looks at every packet of the node's devices, the pods' ends of which are among them, for a while. With
-// -within only at packets between addresses of that prefix.
+// -among only at packets between these addresses.
 func captureCommand(ctx context.Context, args []string) (any, error) {
 	f := flag.NewFlagSet("capture", flag.ContinueOnError)
 	length := f.Duration("for", 5*time.Second, "how long")
 	marker := f.String("marker", "", "a text that is looked for")
-	within := f.String("within", "", "prefix that both ends are in")
+	among := f.String("among", "", "addresses, parted by commas, that both ends are of")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -30,12 +30,16 @@ func captureCommand(ctx context.Context, args []string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if *within != "" {
-		prefix, err := netip.ParsePrefix(*within)
-		if err != nil {
-			return nil, err
+	if *among != "" {
+		only := map[netip.Addr]bool{}
+		for text := range strings.SplitSeq(*among, ",") {
+			addr, err := netip.ParseAddr(text)
+			if err != nil {
+				return nil, err
+			}
+			only[addr] = true
 		}
-		c.Only(func(src, dst netip.Addr) bool { return prefix.Contains(src) && prefix.Contains(dst) })
+		c.Only(func(src, dst netip.Addr) bool { return only[src] && only[dst] })
 	}
 	devices, err := net.Interfaces()
 	if err != nil {
