@@ -145,7 +145,20 @@ func (c *cluster) apply(t testing.TB, manifest string) {
 	}
 }
 
+// deleteText deletes what a manifest names.
+func (c *cluster) deleteText(t testing.TB, manifest string) {
+	t.Helper()
+	if err := c.pipe(t.Context(), manifest, "delete", "--timeout=100s"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (c *cluster) applyText(ctx context.Context, manifest string) error {
+	return c.pipe(ctx, manifest, "apply")
+}
+
+// pipe hands a manifest to a command of kubectl.
+func (c *cluster) pipe(ctx context.Context, manifest string, args ...string) error {
 	file, err := os.CreateTemp("", "e2e-*.yaml")
 	if err != nil {
 		return err
@@ -155,7 +168,7 @@ func (c *cluster) applyText(ctx context.Context, manifest string) error {
 	if err = errors.Join(err, file.Close()); err != nil {
 		return err
 	}
-	_, err = c.try(ctx, "apply", "-f", file.Name())
+	_, err = c.try(ctx, append(args, "-f", file.Name())...)
 	return err
 }
 

@@ -78,6 +78,30 @@ func testUninstalled(t *testing.T) {
 	began := time.Now()
 	helm(t, "uninstall", "fairlead", "-n", systemNamespace, "--wait", "--timeout", "4m")
 	t.Logf("uninstalled in %v", time.Since(began).Round(time.Second))
+	mustBeClean(t)
+	mustBeUntouched(t, pods)
+	before := bot(t)
+	mustAnswer(t)
+	lab.kubectl(t, "-n", voteNamespace, "rollout", "restart", "deploy/catalog")
+	lab.kubectl(t, "-n", voteNamespace, "rollout", "status", "deploy/catalog", "--timeout=90s")
+	eventually(t, 20*time.Second, "requests after the mesh has gone", func() error {
+		if now := bot(t); now.OK < before.OK+20 {
+			return fmt.Errorf("%d good answers more", now.OK-before.OK)
+		}
+		return nil
+	})
+	hits := uint64(0)
+	for _, s := range lab.capture(t, 3*time.Second, voteMarker) {
+		hits += s.Hits[voteMarker]
+	}
+	if hits == 0 {
+		t.Error("no plaintext on the wire: something of the mesh is still at work")
+	}
+}
+
+// mustBeClean wants nothing of the product on any node, nor in the cluster.
+func mustBeClean(t testing.TB) {
+	t.Helper()
 	for _, n := range lab.nodes {
 		var found []string
 		if err := lab.agent(t.Context(), n, &found, append([]string{"leftovers"}, cniDirs()...)...); err != nil {
@@ -101,22 +125,19 @@ func testUninstalled(t *testing.T) {
 	if left := lab.kubectl(t, "get", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/name=fairlead", "-o", "name"); left != "" {
 		t.Errorf("left in the cluster: %s", left)
 	}
-	mustBeUntouched(t, pods)
-	before := bot(t)
-	mustAnswer(t)
-	lab.kubectl(t, "-n", voteNamespace, "rollout", "restart", "deploy/catalog")
-	lab.kubectl(t, "-n", voteNamespace, "rollout", "status", "deploy/catalog", "--timeout=90s")
-	eventually(t, 20*time.Second, "requests after the mesh has gone", func() error {
-		if now := bot(t); now.OK < before.OK+20 {
-			return fmt.Errorf("%d good answers more", now.OK-before.OK)
-		}
-		return nil
+}
+
+// testByTool installs, enrols and uninstalls with the command line tool and kubectl instead of Helm.
+func testByTool(t *testing.T) {
+	lab.apply(t, lab.fairlead(t, "install"))
+	lab.kubectl(t, "-n", systemNamespace, "rollout", "status", "deploy/fairlead-controller", "--timeout=90s")
+	lab.kubectl(t, "-n", systemNamespace, "rollout", "status", "daemonset/fairlead-node", "--timeout=90s")
+	lab.fairlead(t, "check", "--wait", "60s")
+	t.Run("meshed", func(t *testing.T) { // so that its namespace goes before the mesh does
+		ns := namespace(t, "e2e-tool", true)
+		mustServe(t, server{namespace: ns, name: "strict", replicas: 1, node: lab.nodes[1], annotations: onlyMesh})
+		mustFlawless(t, "in a mesh that the tool has installed", call(t, ns, "client", lab.nodes[0], "h1", "strict:80"), 20)
 	})
-	hits := uint64(0)
-	for _, s := range lab.capture(t, 3*time.Second, voteMarker) {
-		hits += s.Hits[voteMarker]
-	}
-	if hits == 0 {
-		t.Error("no plaintext on the wire: something of the mesh is still at work")
-	}
+	lab.deleteText(t, lab.fairlead(t, "uninstall"))
+	mustBeClean(t)
 }

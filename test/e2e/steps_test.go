@@ -25,6 +25,7 @@ func TestCluster(t *testing.T) {
 		{"update", testUpdate},
 		{"breakages", testBreakages},
 		{"uninstalled", testUninstalled},
+		{"by-tool", testByTool},
 	} {
 		if !t.Run(step.name, step.test) && essential[step.name] {
 			t.Fatalf("without %q nothing else can be tested", step.name)
