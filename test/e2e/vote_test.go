@@ -116,9 +116,13 @@ func mustAnswer(t testing.TB) {
 	if code, body := page(t, "/"); code != http.StatusOK || !strings.Contains(body, "<html") {
 		t.Errorf("the vote page: %d %.200q", code, body)
 	}
-	if code, body := page(t, "/api/list"); code != http.StatusOK || !strings.Contains(body, "doughnut") {
-		t.Errorf("the vote page's list: %d %.200q", code, body)
-	}
+	// kube-proxy may not have heard yet of the catalog that has just become ready.
+	eventually(t, 15*time.Second, "the vote page's list", func() error {
+		if code, body := page(t, "/api/list"); code != http.StatusOK || !strings.Contains(body, "doughnut") {
+			return fmt.Errorf("%d %.200q", code, body)
+		}
+		return nil
+	})
 }
 
 // voteUnlabelled is the example's manifest without the label that enrols its namespace.
