@@ -32,6 +32,11 @@ func runKubernetes(ctx context.Context, o *options, td identity.TrustDomain, log
 	if err != nil {
 		return err
 	}
+	// A client of its own for what anybody can make the controller ask: a flood of tokens must not delay the lease.
+	asking, err := kube.Connect(o.kube.kubeconfig, "fairlead-controller/"+admin.Version, log)
+	if err != nil {
+		return err
+	}
 	k := &o.kube
 	r := &replica{
 		o: o, td: td, log: log, admin: newAdmin(),
@@ -42,7 +47,7 @@ func runKubernetes(ctx context.Context, o *options, td identity.TrustDomain, log
 			Client: client, Namespace: k.namespace, Name: k.podName, Duration: k.lease, Renew: k.renew, Retry: k.leaseTry, Log: log,
 		}),
 		reviewer: kube.NewReviewer(kube.ReviewerConfig{
-			Client: client, Namespace: k.namespace, Account: k.nodeAccount, Audience: kube.Audience,
+			Client: asking, Namespace: k.namespace, Account: k.nodeAccount, Audience: kube.Audience,
 		}),
 	}
 	r.address = func(nodes, adminAt netip.AddrPort) *kube.Address {
