@@ -1,6 +1,7 @@
 // Package e2e runs the product as its users do, on a real Kubernetes: the Helm chart, a label on a namespace, the command
 // line tool, Prometheus. Without KUBECONFIG it starts a cluster of its own on this machine (test/cluster), which
-// FAIRLEAD_E2E_CLUSTER and FAIRLEAD_E2E_PORT give another name and port than "lab" and 16443.
+// FAIRLEAD_E2E_CLUSTER and FAIRLEAD_E2E_PORT give another name and port than "lab" and 16443. For a cluster of KUBECONFIG,
+// FAIRLEAD_E2E_HELM has flags of helm, and FAIRLEAD_E2E_CNI the directories of CNI configurations and of plugins.
 package e2e
 
 import (
