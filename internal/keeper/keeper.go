@@ -180,6 +180,7 @@ func Open(cfg Config) (*Keeper, error) {
 	k.controller, k.keys.issue = cfg.Connect(k.keys)
 	k.keys.load()
 	k.proxy = socket.NewServer(socket.ServerConfig{Path: cfg.ProxySocket, UID: cfg.ProxyUID, AllowRoot: cfg.AllowRoot, Keeper: (*proxyCalls)(k), Log: cfg.Log})
+	k.lookForOthers()
 	others, err := k.owner.others()
 	if err == nil && !others {
 		err = k.takeTurn()

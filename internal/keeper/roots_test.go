@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,8 +24,13 @@ func TestRootsThatCameWhileTheControllerWasAway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, failure := before, errors.New("not mounted")
-		k.cfg.Roots = func() ([]byte, error) { return text, failure }
+		type file struct {
+			text []byte
+			err  error
+		}
+		var mounted atomic.Pointer[file]
+		mounted.Store(&file{err: errors.New("not mounted")})
+		k.cfg.Roots = func() ([]byte, error) { f := mounted.Load(); return f.text, f.err }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- k.watchRoots(ctx) }()
@@ -37,18 +43,18 @@ func TestRootsThatCameWhileTheControllerWasAway(t *testing.T) {
 		if !bytes.Equal(k.cfg.Bundle.PEM(), before) {
 			t.Error("changed by a file that cannot be read")
 		}
-		text, failure = append(bytes.Clone(before), other.RootPEM()...), nil
+		mounted.Store(&file{text: append(bytes.Clone(before), other.RootPEM()...)})
 		pass()
 		if k.cfg.Bundle.Len() != 2 {
 			t.Fatalf("%d roots, want the file's two", k.cfg.Bundle.Len())
 		}
-		text = []byte("no roots at all")
+		mounted.Store(&file{text: []byte("no roots at all")})
 		pass()
 		if k.cfg.Bundle.Len() != 2 {
 			t.Error("the last good roots are not in force")
 		}
 		f.controller.up.Store(true)
-		text = other.RootPEM()
+		mounted.Store(&file{text: other.RootPEM()})
 		pass()
 		if k.cfg.Bundle.Len() != 2 {
 			t.Error("the file counts though the controller can be reached")
