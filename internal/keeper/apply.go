@@ -114,7 +114,7 @@ func (k *Keeper) enforce() error {
 		}
 	}
 	slices.SortFunc(desired, func(a, b *record) int { return cmp.Compare(a.UID, b.UID) })
-	k.allow(served) // before the first connection is captured: its handshake needs a signature at once
+	k.allow(served) // before the first connection is captured: it needs sockets and a signature at once
 	err := k.set(desired)
 	if k.suspended && len(k.proxies) > 0 {
 		err = errors.Join(err, k.resume())
@@ -149,11 +149,15 @@ func (k *Keeper) set(desired []*record) error {
 // left tells the proxies that a pod has left.
 func (k *Keeper) left(r *record) {
 	r.captured, r.told, r.left = false, false, time.Now()
+	k.tellLeft(r)
+	k.counters.add("pods_left", 1)
+	k.cfg.Log.Info("pod left the mesh", "pod", r.Name, "uid", r.UID, "drain", r.Drain)
+}
+
+func (k *Keeper) tellLeft(r *record) {
 	for p := range k.proxies {
 		p.Left(r.UID, r.Drain)
 	}
-	k.counters.add("pods_left", 1)
-	k.cfg.Log.Info("pod left the mesh", "pod", r.Name, "uid", r.UID, "drain", r.Drain)
 }
 
 // tell hands the pod's listeners to the proxies if it is newly captured or has changed.
@@ -195,24 +199,17 @@ func (k *Keeper) handOver(r *record, proxies ...socket.Handler) error {
 // report tells the controller what is captured, and asks for the keys that are needed.
 func (k *Keeper) report(desired []*record) {
 	captured := map[string][]netip.Addr{}
-	var pods []string
-	var live []*record
+	live := k.leaving()
 	for _, r := range desired {
 		if r.captured {
 			captured[r.UID] = r.Addrs
 			live = append(live, r)
-			pods = append(pods, r.UID)
 		}
-	}
-	for _, r := range k.leaving() {
-		live = append(live, r)
-		pods = append(pods, r.UID)
 	}
 	var seen uint64
 	if k.assignment != nil {
 		seen = k.assignment.Version
 	}
-	k.sockets.set(pods)
 	k.allow(live)
 	k.controller.SetCaptured(seen, captured)
 }
@@ -243,12 +240,14 @@ func (k *Keeper) endGrace() (ended bool) {
 	return ended
 }
 
-// allow has the keyring sign for the accounts of these pods, and hold the keys of those that are to start.
+// allow has sockets made in these pods and the keyring sign for their accounts, and hold the keys of those that are to start.
 func (k *Keeper) allow(pods []*record) {
-	live := map[mesh.Account]bool{}
+	live, uids := map[mesh.Account]bool{}, make([]string, 0, len(pods))
 	for _, r := range pods {
 		live[r.Account] = true
+		uids = append(uids, r.UID)
 	}
+	k.sockets.set(uids)
 	wanted := maps.Clone(live)
 	if k.assignment != nil {
 		for _, e := range k.assignment.Pods {
@@ -306,14 +305,23 @@ func (k *Keeper) reapply() {
 	}
 }
 
-// drop forgets a record. k.mu is held, and the caller applies.
+// drop forgets a pod that has gone: there is nobody any more whose connections could end well. k.mu is held, and the caller
+// applies.
 func (k *Keeper) drop(r *record) {
 	if k.records[r.Cookie] != r {
 		return
 	}
+	r.Drain = 0
 	if r.captured {
 		k.left(r)
+	} else {
+		k.tellLeft(r)
 	}
+	k.forget(r)
+}
+
+// forget forgets a record. k.mu is held.
+func (k *Keeper) forget(r *record) {
 	delete(k.records, r.Cookie)
 	k.unsaved = true
 	if err := r.netns.Close(); err != nil {

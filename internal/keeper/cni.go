@@ -124,7 +124,8 @@ func (k *Keeper) replace(old, r *record) {
 			r.IfName = old.IfName
 		}
 		r.captured, r.told = old.captured, old.told && slices.Equal(old.Addrs, r.Addrs)
-		old.captured = false
+		k.forget(old)
+		return
 	}
 	k.drop(old)
 }

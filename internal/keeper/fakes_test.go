@@ -362,6 +362,8 @@ type fakeProxy struct {
 	events []string
 	others []string // each time that it was told which there are
 	certs  map[mesh.Account]socket.Certificate
+
+	onEnrolled func(socket.Pod) // if not nil
 }
 
 func newFakeProxy() *fakeProxy { return &fakeProxy{certs: map[mesh.Account]socket.Certificate{}} }
@@ -375,6 +377,9 @@ func (p *fakeProxy) add(format string, args ...any) {
 func (p *fakeProxy) Enrolled(pod socket.Pod, ls []socket.Listener) {
 	closeListeners(ls)
 	p.add("enrolled %s %s %v with %d", pod.Name, pod.Account, pod.Addrs, len(ls))
+	if p.onEnrolled != nil {
+		p.onEnrolled(pod)
+	}
 }
 func (p *fakeProxy) Left(uid string, drain time.Duration) { p.add("left %s %v", uid, drain) }
 func (p *fakeProxy) Synced()                              { p.add("synced") }

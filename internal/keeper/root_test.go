@@ -395,7 +395,7 @@ func TestNode(t *testing.T) {
 
 	// DEL: as if it had never been.
 	check(t, cni.Call(t.Context(), m.cfg.CNISocket, &cni.Request{Command: cni.Del, ContainerID: "c1", IfName: "eth0"}, nil))
-	wait("left aaaa-web 30s", 1)
+	wait("left aaaa-web 0s", 1)
 	before := said.count("out 10.98.1.2:7000")
 	ask(t, m.web, peerAddr.String()+":7000")
 	if n := said.count("out 10.98.1.2:7000"); n != before {

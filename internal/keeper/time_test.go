@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,6 +88,11 @@ func TestSuccessor(t *testing.T) {
 	if !second.saw("left uid-web 7s") || first.saw("left uid-web 7s") {
 		t.Errorf("told %q and %q", first.all(), second.all())
 	}
+	// What has left and then goes is told once more: its connections need no time any more.
+	del := f.request(cni.Del, "shop", "web")
+	if err := k.CNI(t.Context(), del); err != nil || !second.saw("left uid-web 0s") {
+		t.Errorf("DEL: %v, told %q", err, second.all())
+	}
 }
 
 // At half of its life a certificate is replaced; a handshake that began with the old one can still end.
@@ -155,4 +161,25 @@ func TestRotation(t *testing.T) {
 			t.Errorf("sign after the controller is back: %v", err)
 		}
 	})
+}
+
+// TestSocketsAtOnce: a connection may wait in the listener that a proxy is given, and so it asks for sockets at once.
+func TestSocketsAtOnce(t *testing.T) {
+	f := newFixture(t)
+	k, _ := f.run()
+	calls, p := (*proxyCalls)(k), newFakeProxy()
+	p.onEnrolled = func(pod socket.Pod) {
+		if _, err := calls.Sockets(pod.UID, 4, 1); err != nil {
+			t.Errorf("sockets in %s, when the proxy is told of it: %v", pod.Name, err)
+		}
+		if _, err := calls.Hop(pod.UID, netip.MustParseAddr("10.0.0.9")); err != nil {
+			t.Errorf("hop in %s, when the proxy is told of it: %v", pod.Name, err)
+		}
+	}
+	calls.Attached(p)
+	f.assigned(k, enrolled("web"))
+	mustAdd(t, k, f.request(cni.Add, "shop", "web"))
+	if !p.saw("enrolled shop/web shop/web [10.0.0.7] with 2") {
+		t.Errorf("proxy was told %q", p.all())
+	}
 }

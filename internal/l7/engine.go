@@ -41,6 +41,7 @@ type Engine struct {
 	skipped  []*Pod // were desired, and replaced before they were seen to
 	pending  bool   // desired has not been seen to
 	draining drain
+	retiring map[string]*pod // have left, and have connections
 }
 
 // New makes an engine. Nothing runs before Run.
@@ -59,6 +60,7 @@ func New(cfg Config) *Engine {
 		cfg: cfg, log: cfg.Log, brain: cfg.Brain, rec: cfg.Recorder, lim: lim,
 		learnt:   learnt{limit: lim.Learnt},
 		pods:     map[string]*pod{},
+		retiring: map[string]*pod{},
 		changed:  make(chan struct{}, 1),
 		doubted:  make(chan struct{}, 1),
 		quit:     make(chan struct{}),
@@ -197,7 +199,7 @@ func (e *Engine) reconcile() {
 		if want[uid] == nil {
 			delete(e.pods, uid)
 			p.closeListeners(true)
-			e.work.Go(p.retire)
+			e.retire(p)
 		}
 	}
 	for uid, spec := range want {
@@ -207,6 +209,33 @@ func (e *Engine) reconcile() {
 			e.pods[uid] = p
 		}
 		p.update(spec)
+	}
+}
+
+// retire drains a pod that has left, beside everything else.
+func (e *Engine) retire(p *pod) {
+	uid := p.spec.Load().UID
+	e.mu.Lock()
+	e.retiring[uid] = p
+	e.mu.Unlock()
+	e.work.Go(func() {
+		p.retire()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.retiring[uid] == p {
+			delete(e.retiring, uid)
+		}
+	})
+}
+
+// Gone says that nothing of a pod that has left lives any more: what it still has of connections can only be swept up.
+// A pod that leaves with a Drain of 0 has gone, too.
+func (e *Engine) Gone(uid string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p := e.retiring[uid]; p != nil {
+		delete(e.retiring, uid)
+		close(p.gone)
 	}
 }
 

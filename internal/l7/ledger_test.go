@@ -63,11 +63,13 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 func (l *ledger) event(t *testing.T, e Event, n int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d of event %v", n, e), func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.events[e] >= n
-	})
+	eventually(t, fmt.Sprintf("%d of event %v", n, e), func() bool { return l.count(e) >= n })
+}
+
+func (l *ledger) count(e Event) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.events[e]
 }
 
 // conn waits for a closed connection that matches.

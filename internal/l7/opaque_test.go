@@ -335,3 +335,37 @@ func wantReset(t *testing.T, ln net.Listener) {
 		t.Errorf("got %v, want a reset", err)
 	}
 }
+
+// TestGoneIsNoCut: what a pod still has when nothing of it lives any more is swept up at once, and does not count as cut off
+// by its drain's end, be it that the pod leaves by going or that it left before.
+func TestGoneIsNoCut(t *testing.T) {
+	for name, leave := range map[string]func(*line, *Pod){
+		"leaves by going": func(l *line, spec *Pod) {
+			spec.Drain = 0
+			l.a.Set(nil)
+		},
+		"goes while it drains": func(l *line, spec *Pod) {
+			spec.Drain = time.Hour
+			l.a.Set(nil)
+			eventually(t, "the pod to leave", func() bool { l.a.Gone(spec.UID); return l.a.Live() == 0 })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLine(t, true, mesh.TCP, echo)
+			spec := l.client.spec([]net.Listener{l.out}, nil)
+			l.a.Set([]*Pod{spec})
+			c := dial(t, l.out)
+			io.WriteString(c, "x")
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			leave(l, spec)
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("a connection of the pod: %v, want a reset", err)
+			}
+			if n := l.recA.count(EventDrainDeadline); n != 0 {
+				t.Errorf("%d drains are said to have been too short", n)
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -40,10 +41,13 @@ type pod struct {
 	draining bool
 	winding  bool          // the engine drains
 	empty    chan struct{} // closed when draining and nothing is live
+
+	gone chan struct{} // closed by Gone
 }
 
 func newPod(e *Engine, spec *Pod) *pod {
-	p := &pod{e: e, winding: e.drained.begun, accepts: map[net.Listener]*acceptor{}, live: map[session]struct{}{}, empty: make(chan struct{})}
+	p := &pod{e: e, winding: e.drained.begun, accepts: map[net.Listener]*acceptor{}, live: map[session]struct{}{},
+		empty: make(chan struct{}), gone: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancelCause(context.Background())
 	p.spec.Store(spec)
 	context.AfterFunc(p.ctx, p.abortAll)
@@ -185,18 +189,37 @@ func (p *pod) retire() {
 	for _, s := range p.sessions() {
 		s.drain()
 	}
-	deadline := time.NewTimer(p.spec.Load().Drain)
-	defer deadline.Stop()
-	select {
-	case <-p.empty:
-		p.e.rec.Event(p.spec.Load(), Outbound, EventDrained)
-	case <-deadline.C:
-		p.e.rec.Event(p.spec.Load(), Outbound, EventDrainDeadline)
-	case <-p.e.quit:
-	}
+	p.awaitEmpty()
 	p.cancel(errDrained)
 	p.e.learnt.forget(p.spec.Load().UID)
 	for _, w := range p.e.loops {
 		w.forget(p)
+	}
+}
+
+// lastWords is how long what a pod has said may still be on its way when the pod has gone.
+const lastWords = time.Second
+
+// awaitEmpty waits until the pod has no connection any more, or none that it may keep.
+func (p *pod) awaitEmpty() {
+	spec := p.spec.Load()
+	limit, late := time.NewTimer(cmp.Or(spec.Drain, lastWords)), spec.Drain > 0
+	defer limit.Stop()
+	gone := p.gone
+	for {
+		select {
+		case <-p.empty:
+			p.e.rec.Event(spec, Outbound, EventDrained)
+		case <-gone:
+			gone, late = nil, false
+			limit.Reset(lastWords)
+			continue
+		case <-limit.C:
+			if late {
+				p.e.rec.Event(spec, Outbound, EventDrainDeadline)
+			}
+		case <-p.e.quit:
+		}
+		return
 	}
 }

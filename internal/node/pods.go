@@ -166,12 +166,15 @@ func (p *pods) Enrolled(sp socket.Pod, ls []socket.Listener) {
 	p.log.Info("pod enrolled", "pod", sp.Name.String(), "uid", sp.UID, "listeners", len(ls))
 }
 
-// Left takes a pod out; its connections have until drain has passed.
+// Left takes a pod out; its connections have until drain has passed. Without a drain the pod has gone, and may have left before.
 func (p *pods) Left(uid string, drain time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pod := p.m[uid]
 	if pod == nil {
+		if drain == 0 && p.engine != nil {
+			p.engine.Gone(uid)
+		}
 		return
 	}
 	delete(p.m, uid)

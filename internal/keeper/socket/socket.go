@@ -93,7 +93,8 @@ type Certificate struct {
 type Handler interface {
 	// Enrolled is called again when the listeners were made anew: the new ones replace the old. The handler owns the descriptors.
 	Enrolled(Pod, []Listener)
-	// Left says that the pod leaves the mesh; connections that live have drain to end.
+	// Left says that the pod leaves the mesh; connections that live have drain to end. With 0 the pod has gone, be it that it
+	// had left before: there is nobody any more whose connections could end well.
 	Left(uid string, drain time.Duration)
 	// Certificate replaces the account's certificate.
 	Certificate(Certificate)

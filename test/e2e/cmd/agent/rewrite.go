@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -20,7 +22,7 @@ const (
 )
 
 // rewrite does for one service what a replacement for kube-proxy does for all: a program on connect4 of the node's whole
-// cgroup tree puts a backend's address in the place of the service's. It is detached when the time is over.
+// cgroup tree puts a backend's address in the place of the service's. It is detached at the end of the input, or when the time is over.
 func rewrite(ctx context.Context, args []string) (any, error) {
 	if len(args) != 3 {
 		return nil, errors.New("service's address:port, backend's address:port, how long")
@@ -65,11 +67,17 @@ func rewrite(ctx context.Context, args []string) (any, error) {
 		return nil, fmt.Errorf("attach: %w", err)
 	}
 	defer l.Close()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, os.Stdin)
+		ended <- err
+	}()
 	select {
 	case <-ctx.Done():
 	case <-time.After(length):
+	case err = <-ended:
 	}
-	return nil, nil
+	return nil, err
 }
 
 // The kernel shows both in network order.
