@@ -86,7 +86,7 @@ cluster-down: cluster-build ## end the cluster; nothing of it is left
 e2e: packages build cluster-build e2e-images ## the whole product on a real Kubernetes; on the cluster of KUBECONFIG if that is set
 	$(MAKE) images ARCH=$(shell $(GO) env GOARCH)
 	@[ -n "$$KUBECONFIG" ] || $(BIN)/cluster build
-	cd test/e2e && $(GO) vet ./... && $(GO) test -count=1 -timeout 60m $(E2EFLAGS) ./...
+	cd test/e2e && $(GO) vet ./... && GO=$(GO) ./run $(E2EFLAGS)
 
 e2e-images: ## the images of the tests' own workloads
 	@mkdir -p $(BIN)/e2e $(DIST)/images

@@ -96,7 +96,7 @@ func TestDocumentedTestsExist(t *testing.T) {
 		t.Fatalf("only %d steps found: the pattern does not find them", len(steps))
 	}
 	for step := range steps {
-		there["TestCluster/"+step] = true
+		there["TestUse/"+step], there["TestFaults/"+step] = true, true
 	}
 	named := 0
 	for page, text := range documents(t) {

@@ -31,7 +31,7 @@ func open(ctx context.Context) (*cluster, error) {
 	c := &cluster{Kubeconfig: os.Getenv("KUBECONFIG"), Kubectl: "kubectl", Helm: "helm", agents: map[string]string{}}
 	if c.Kubeconfig == "" {
 		c.own = true
-		if out, err := launch(ctx, "up", "--nodes", "2", "--port", ownPort); err != nil {
+		if out, err := launch(ctx, "up", "--nodes", "2", "--port", ownPort, "--dual-stack"); err != nil {
 			return c, fmt.Errorf("%w\n%s", err, out)
 		}
 		out, err := launch(ctx, "paths")
@@ -189,7 +189,8 @@ func (c *cluster) tryFairlead(ctx context.Context, args ...string) (string, erro
 	return string(out), err
 }
 
-// eventually asks until f says that all is well, for at most d, and returns how long that took.
+// eventually asks until f says that all is well, for at most d, and returns how long that took. It asks less often when it takes
+// long: each call of kubectl costs a tenth of a second of a processor.
 func eventually(t testing.TB, d time.Duration, what string, f func() error) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -204,7 +205,7 @@ func eventually(t testing.TB, d time.Duration, what string, f func() error) time
 		select {
 		case <-t.Context().Done():
 			t.Fatalf("%s: %v: %v", what, t.Context().Err(), err)
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(min(200*time.Millisecond+time.Since(began)/10, time.Second)):
 		}
 	}
 }

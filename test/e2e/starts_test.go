@@ -95,9 +95,9 @@ func testControllerAway(t *testing.T) {
 		if mode == "tcp" {
 			to = "strict:9000"
 		}
-		clients[mode] = startLoad(t, in, "client-"+mode, lab.nodes[0], "-mode="+mode, "-to="+to, "-rate=20", "-for=75s")
+		clients[mode] = startLoad(t, in, "client-"+mode, lab.nodes[0], "-mode="+mode, "-to="+to, "-rate=20", "-for=45s")
 	}
-	fresh := startLoad(t, in, "idle", lab.nodes[0], "-mode=h1", "-to=strict:80", "-rate=1", "-for=120s")
+	fresh := startLoad(t, in, "idle", lab.nodes[0], "-mode=h1", "-to=strict:80", "-rate=1", "-for=4m")
 
 	restore := withoutController(t)
 	away := time.Now()
@@ -105,7 +105,7 @@ func testControllerAway(t *testing.T) {
 	mustServe(t, server{namespace: out, name: "starts", replicas: 2})
 	mustWait(t, in, "waits")
 	for mode, c := range clients {
-		mustFlawless(t, mode+" without a controller", c.wait(t, 120*time.Second), 1200)
+		mustFlawless(t, mode+" without a controller", c.wait(t, 120*time.Second), 600)
 	}
 	// The proxy starts again, from the state that the keeper has kept.
 	killProxy(t, lab.nodes[0])
@@ -124,11 +124,35 @@ func testControllerAway(t *testing.T) {
 	if text, err := ask(20); err != nil || !strings.Contains(text, `"OK":20`) {
 		t.Errorf("calls through the new proxy: %s, %v", text, err)
 	}
+	awaitDue(t, lab.nodes[0])
+	if text, err := ask(20); err != nil || !strings.Contains(text, `"OK":20`) {
+		t.Errorf("calls when a certificate could not be renewed: %s, %v", text, err)
+	}
 	t.Logf("the controller was away for %v", time.Since(away).Round(time.Second))
 	restore()
 	lab.kubectl(t, "-n", in, "wait", "--for=condition=Ready", "pod/waits", "--timeout=90s")
 	mustHaveCalled(t, in, "waits")
 	lab.kubectl(t, "-n", in, "delete", "pod", fresh.name, "--wait=false")
+}
+
+// awaitDue waits until a certificate should have been renewed: at half of its life, or a little before.
+func awaitDue(t testing.TB, node string) {
+	t.Helper()
+	eventually(t, leafTTL/2, "a certificate that is due", func() error {
+		ends, err := metrics(t, component(t, "node")[node][0], 9901, "fairlead_certificate_expiry_timestamp_seconds")
+		if err != nil {
+			return err
+		}
+		least := leafTTL
+		for _, s := range ends {
+			least = min(least, time.Until(time.Unix(int64(s.value), 0)))
+		}
+		if least > leafTTL*2/5 {
+			return fmt.Errorf("the first of %d certificates ends in %v", len(ends), least)
+		}
+		t.Logf("the first of %d certificates ends in %v", len(ends), least.Round(time.Second))
+		return nil
+	})
 }
 
 // killProxy ends the proxy of a node as a crash does, and waits until the kubelet has started it again.

@@ -1,23 +1,37 @@
 package e2e
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
-// TestCluster goes through the life of the mesh on one cluster, in this order: what stands above a step has passed, or
-// failed and cleaned up. The last one takes everything away. A single step: -run 'TestCluster/^(installed|enrolled)$'.
-func TestCluster(t *testing.T) {
-	ready(t)
-	for _, step := range []struct {
-		name string
-		test func(*testing.T)
-	}{
-		{"before", testBefore},
-		{"installed", testInstalled},
-		{"enrolled", testEnrolled},
+// step is a part of a test that goes through a life of the mesh, in order: what stands above a step has passed, or failed
+// and cleaned up. The last ones take everything away. A single step: -run 'TestUse/^(before|installed|enrolled|probes)$'.
+type step struct {
+	name string
+	test func(*testing.T)
+}
+
+// TestUse does with the mesh what its users do.
+func TestUse(t *testing.T) {
+	live(t, nil, []step{
 		{"tool", testTool},
+		{"prometheus", testPrometheus},
 		{"apps", testApps},
 		{"probes", testProbes},
-		{"prometheus", testPrometheus},
 		{"churn", testChurn},
+		{"uninstalled", testUninstalled},
+		{"by-tool", testByTool},
+	})
+}
+
+// leafTTL is how long certificates live in TestFaults, instead of four hours: an absence of a minute and a half is there what
+// one of an hour and a half is elsewhere.
+const leafTTL = 4 * time.Minute
+
+// TestFaults does to it what happens to clusters.
+func TestFaults(t *testing.T) {
+	live(t, []string{"--set", "identity.leafTTL=" + leafTTL.String()}, []step{
 		{"controller-away", testControllerAway},
 		{"keeper-away", testKeeperAway},
 		{"node-boots", testNodeBoots},
@@ -25,16 +39,26 @@ func TestCluster(t *testing.T) {
 		{"update", testUpdate},
 		{"breakages", testBreakages},
 		{"uninstalled", testUninstalled},
-		{"by-tool", testByTool},
-	} {
-		if !t.Run(step.name, step.test) && essential[step.name] {
-			t.Fatalf("without %q nothing else can be tested", step.name)
-		}
-	}
+	})
 }
 
-// essential are steps that all others stand on.
-var essential = map[string]bool{"before": true, "installed": true, "enrolled": true}
+// live installs the mesh with these flags of helm, has the vote application in it, and takes the steps.
+func live(t *testing.T, flags []string, steps []step) {
+	ready(t)
+	own = flags
+	for _, s := range []step{
+		{"before", testBefore},
+		{"installed", testInstalled},
+		{"enrolled", testEnrolled},
+	} {
+		if !t.Run(s.name, s.test) {
+			t.Fatalf("without %q nothing else can be tested", s.name)
+		}
+	}
+	for _, s := range steps {
+		t.Run(s.name, s.test)
+	}
+}
 
 // testApps are the tests that disturb nobody: side by side, each in namespaces of its own.
 func testApps(t *testing.T) {
@@ -44,6 +68,7 @@ func testApps(t *testing.T) {
 	}{
 		{"traffic", testTraffic},
 		{"headless", testHeadless},
+		{"two-addresses", testTwoAddresses},
 		{"kinds", testKinds},
 		{"ingress", testIngress},
 		{"rewritten", testRewritten},

@@ -145,6 +145,7 @@ func testBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	lab.apply(t, manifest)
+	lab.kubectl(t, "label", "namespace", voteNamespace, enrolLabel+"-") // of a life before
 	for _, d := range []string{"front", "catalog", "ballot", "bot"} {
 		lab.kubectl(t, "-n", voteNamespace, "rollout", "status", "deploy/"+d, "--timeout=90s")
 	}

@@ -113,26 +113,15 @@ spec:
   containers: [{name: load, image: %[4]q, command: %[5]s}]
 `, name, ns, pinned(node), image, command))
 	l := load{ns, name}
-	eventually(t, 60*time.Second, "start of load "+name, func() error {
-		phase, err := lab.try(t.Context(), "-n", ns, "get", "pod", name, "-o", "jsonpath={.status.phase} {.status.podIP}")
-		if err == nil && !strings.HasPrefix(phase, "Running ") && !strings.HasPrefix(phase, "Succeeded") {
-			err = fmt.Errorf("it is %s", phase)
-		}
-		return err
-	})
+	// Of the container that has begun, its start stays on record in this form or in that.
+	lab.kubectl(t, "-n", ns, "wait", "pod", name, "--for=jsonpath={.status.containerStatuses[0].state..startedAt}", "--timeout=60s")
 	return l
 }
 
 // wait waits for the load's end and tells how it went.
 func (l load) wait(t testing.TB, d time.Duration) tally.Report {
 	t.Helper()
-	eventually(t, d, "end of load "+l.name, func() error {
-		phase, err := lab.try(t.Context(), "-n", l.namespace, "get", "pod", l.name, "-o", "jsonpath={.status.phase}")
-		if err == nil && phase != "Succeeded" && phase != "Failed" {
-			err = fmt.Errorf("it is %s", phase)
-		}
-		return err
-	})
+	lab.kubectl(t, "-n", l.namespace, "wait", "pod", l.name, "--for=jsonpath={.status.containerStatuses[0].state.terminated}", "--timeout="+d.String())
 	out := lab.kubectl(t, "-n", l.namespace, "logs", l.name)
 	var r tally.Report
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
@@ -141,6 +130,13 @@ func (l load) wait(t testing.TB, d time.Duration) tally.Report {
 	lab.kubectl(t, "-n", l.namespace, "delete", "pod", l.name, "--wait=false")
 	t.Logf("%s: %v", l.name, r)
 	return r
+}
+
+// end has the load end now, and tells how it went.
+func (l load) end(t testing.TB) tally.Report {
+	t.Helper()
+	lab.kubectl(t, "-n", l.namespace, "exec", l.name, "--", "/load", "stop")
+	return l.wait(t, 60*time.Second)
 }
 
 // call runs a short load to its end.
@@ -180,8 +176,10 @@ func podsOf(t testing.TB, ns, selector string) (out [][3]string) {
 	return out
 }
 
-// nodeAddress is a node's internal address.
+// nodeAddress is a node's internal address, the first if it has several.
 func nodeAddress(t testing.TB, node string) string {
 	t.Helper()
-	return lab.kubectl(t, "get", "node", node, "-o", `jsonpath={.status.addresses[?(@.type=="InternalIP")].address}`)
+	all := lab.kubectl(t, "get", "node", node, "-o", `jsonpath={.status.addresses[?(@.type=="InternalIP")].address}`)
+	first, _, _ := strings.Cut(all, " ")
+	return first
 }

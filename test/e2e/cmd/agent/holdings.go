@@ -20,7 +20,7 @@ type held struct {
 	Networks    int            // network namespaces of the node
 	Descriptors map[string]int // of the node's keeper and proxy, by role
 	Sockets     map[string]int // those of them that are sockets
-	Entries     map[string]int // of the pinned maps
+	Entries     map[string]int // of the pinned maps: pods, addresses, listeners, ports, nodes, what is to be undone
 	Pins        int            // files under the instance's directory
 	States      int            // files in the state directory
 }
@@ -82,22 +82,38 @@ func (h *held) maps() error {
 			return nil
 		}
 		h.Pins++
-		name := d.Name()
-		if name != "fl_pods" && name != "fl_addrs" && name != "fl_undos" && name != "fl_probe_ports" {
-			return nil
+		if name := d.Name(); strings.HasPrefix(name, "fl_") {
+			n, err := entries(path)
+			if err != nil {
+				return fmt.Errorf("count entries of %s: %w", name, err)
+			}
+			h.Entries[name] += n
 		}
-		m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
-		if err != nil {
-			return fmt.Errorf("open %s: %w", name, err)
-		}
-		defer m.Close()
-		key, value := make([]byte, m.KeySize()), make([]byte, m.ValueSize())
-		entries := m.Iterate()
-		for entries.Next(&key, &value) {
-			h.Entries[name]++
-		}
-		return entries.Err()
+		return nil
 	})
+}
+
+// entries counts what a pinned map holds. Only those are counted that hold something as long as it is needed: not arrays, what
+// goes with its socket, or what makes room for what is newer.
+func entries(path string) (n int, err error) {
+	m, err := ebpf.LoadPinnedMap(path, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer m.Close()
+	if m.Type() != ebpf.Hash && m.Type() != ebpf.SockHash {
+		return 0, nil
+	}
+	key := make([]byte, m.KeySize())
+	for err = m.NextKey(nil, key); err == nil; err = m.NextKey(key, key) {
+		if n++; n > int(m.MaxEntries()) {
+			return 0, errors.New("it changes all the time")
+		}
+	}
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		err = nil
+	}
+	return n, err
 }
 
 func (h *held) files(dir string, n *int) error {

@@ -1,6 +1,6 @@
 // Load serves and makes the traffic of the fault tests. "load serve" answers HTTP/1.1, HTTP/2 without TLS, upgrades and
 // a TCP echo; "load run" calls one of them again and again, until it is told to stop or its time is over, and prints how
-// each call ended.
+// each call ended; "load stop" tells process 1 to stop, as which it runs in a container.
 package main
 
 import (
@@ -28,15 +28,17 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("serve or run")
+		return errors.New("serve, run or stop")
 	}
 	switch args[0] {
 	case "serve":
 		return serve(ctx, args[1:])
 	case "run":
 		return call(ctx, args[1:])
+	case "stop":
+		return syscall.Kill(1, syscall.SIGTERM)
 	}
-	return fmt.Errorf("serve or run, not %q", args[0])
+	return fmt.Errorf("serve, run or stop, not %q", args[0])
 }
 
 // plan is how calls are made.
