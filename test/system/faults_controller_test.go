@@ -17,6 +17,7 @@ import (
 // TestControllerAway does without the controller: traffic goes on, keeper and proxy start again from what is on disk,
 // pods outside the mesh start, and a pod of the mesh waits until the controller is back.
 func TestControllerAway(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, testnet.MeshConfig{})
 	p := newPair(t, m)
 	mustServe(t, p.client)

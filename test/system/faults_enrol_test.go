@@ -13,6 +13,7 @@ import (
 
 // TestEnrolAndLeave has a namespace join and leave ten times under load in both directions. Nobody notices.
 func TestEnrolAndLeave(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, testnet.MeshConfig{})
 	p := newPair(t, m)
 	mustServe(t, p.client)

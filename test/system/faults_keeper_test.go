@@ -13,6 +13,7 @@ import (
 // TestKeeperKilled kills the keeper of either side under load. What is open goes on, requests go on over connections
 // that are open, and what needs the keeper waits for the next one.
 func TestKeeperKilled(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, testnet.MeshConfig{})
 	p := newPair(t, m)
 	plain := mustAddPod(t, m.Nodes[0].Node, testnet.PodSpec{Namespace: "plain", Name: "plain"})
@@ -95,6 +96,7 @@ func TestBothKilled(t *testing.T) {
 // TestKilledAtRandom kills what it likes when it likes. Whatever comes of calls meanwhile, they end, and not in the clear;
 // and after each time everything works again.
 func TestKilledAtRandom(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, testnet.MeshConfig{})
 	p := newPair(t, m)
 	plain := mustAddPod(t, m.Nodes[0].Node, testnet.PodSpec{Namespace: "plain", Name: "plain"})

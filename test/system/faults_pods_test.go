@@ -21,6 +21,7 @@ func replica(t testing.TB, n *testnet.MeshNode, name string) *testnet.Pod {
 
 // TestPodsReplaced replaces every pod of a service under load, as a rolling update does: no request fails.
 func TestPodsReplaced(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, testnet.MeshConfig{})
 	web, echo := mustAddLoadService(t, m.Lab, "app", "server")
 	client := mustAddPod(t, m.Nodes[0].Node, testnet.PodSpec{Name: "client"})
@@ -53,6 +54,7 @@ func TestPodsReplaced(t *testing.T) {
 // TestPodKilled deletes pods with no grace at all: requests that they had are lost, with an answer that says so, and no
 // others.
 func TestPodKilled(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, testnet.MeshConfig{})
 	web, _ := mustAddLoadService(t, m.Lab, "app", "server")
 	client := mustAddPod(t, m.Nodes[0].Node, testnet.PodSpec{Name: "client"})
@@ -84,6 +86,7 @@ func TestPodKilled(t *testing.T) {
 
 // TestEndpointsFail has, beside two good endpoints, one that refuses, one that resets and one that is not there.
 func TestEndpointsFail(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, testnet.MeshConfig{})
 	web, _ := mustAddLoadService(t, m.Lab, "app", "server")
 	client := mustAddPod(t, m.Nodes[0].Node, testnet.PodSpec{Name: "client"})

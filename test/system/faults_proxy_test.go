@@ -11,6 +11,7 @@ import (
 // TestProxyKilled kills the proxy of either side under load. What is new waits for the next one; what was under way ends
 // by a reset or a clear answer; nothing hangs.
 func TestProxyKilled(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, testnet.MeshConfig{})
 	p := newPair(t, m)
 	for i, side := range []string{"client's", "server's"} {
@@ -50,6 +51,7 @@ func killProxy(t *testing.T, n *testnet.MeshNode, p pair, away time.Duration) {
 // TestNoProxy leaves either side without a proxy for too long: then what is new is refused at once, in both directions,
 // nothing goes out in the clear, and the next proxy heals it.
 func TestNoProxy(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, testnet.MeshConfig{KeeperArgs: []string{"--away=2s"}})
 	p := newPair(t, m)
 	mustServe(t, p.client)

@@ -65,6 +65,7 @@ func TestAddressReused(t *testing.T) {
 // TestStaleTable has pods join and leave without the dialling node knowing: what it costs is bounded, and of a pod that
 // it knows to be in the mesh nothing is ever sent in the clear.
 func TestStaleTable(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, testnet.MeshConfig{ControllerArgs: []string{"--leave=2s"}})
 	p := newPair(t, m)
 	plain := mustAddPod(t, m.Nodes[0].Node, testnet.PodSpec{Namespace: "plain", Name: "plain"})

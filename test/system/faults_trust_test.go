@@ -133,6 +133,7 @@ func forge(t testing.TB, p *testnet.Pod, addr string, cert *tls.Certificate) (st
 
 // TestRotation lets certificates end within seconds, and changes the issuer: traffic sees nothing of it.
 func TestRotation(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, testnet.MeshConfig{ControllerArgs: []string{"--leaf-ttl=6s"}})
 	p := newPair(t, m)
 	loads := []*load{

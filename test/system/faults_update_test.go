@@ -21,6 +21,7 @@ import (
 // then SIGTERM for those of the first. No connection is refused and no request fails; the plugin is answered all the while;
 // what is opaque goes on over the old proxy until its deadline.
 func TestUpdate(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, testnet.MeshConfig{ProxyArgs: []string{"--drain=8s"}, KeeperArgs: []string{"--linger=12s"}})
 	p := updatePair{pair: newPair(t, m)}
 	p.greeter = mustAddPod(t, m.Nodes[1].Node, testnet.PodSpec{Name: "greeter"})
@@ -187,6 +188,7 @@ func logOf(t *testing.T, m *testnet.Mesh, n *testnet.Node, role, text string) st
 // TestUpdateTakenBack begins updates that come to nothing: one whose proxy never comes up, which nobody notices, and one that is
 // taken back when it had taken over, after which the node is the first pod's again. Neither costs a connection.
 func TestUpdateTakenBack(t *testing.T) {
+	t.Parallel()
 	m := newMesh(t, testnet.MeshConfig{ProxyArgs: []string{"--drain=8s"}, KeeperArgs: []string{"--linger=12s", "--away=2s"}})
 	p := newPair(t, m)
 	for i, side := range []string{"client's", "server's"} {

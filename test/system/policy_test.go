@@ -152,6 +152,7 @@ func (g *guards) open(t *testing.T) {
 // TestDefaultPolicy closes a pod to plaintext while connections live, with and without the controller, after a restart of
 // everything on its node, and opens it again.
 func TestDefaultPolicy(t *testing.T) {
+	t.Parallel()
 	needs(t, "curl")
 	m := newMesh(t, testnet.MeshConfig{KubeletCgroup: true})
 	g := &guards{m: m, p: newPair(t, m), plain: mustAddPod(t, m.Nodes[0].Node, testnet.PodSpec{Namespace: "plain", Name: "plain"})}
@@ -244,6 +245,7 @@ func stateCloses(n *testnet.MeshNode, uid, service string) error {
 // TestDefaultPolicyOfNamespaceAndMesh has the namespace say it, the pod contradict it, a slip change nothing, and the mesh
 // say it for all.
 func TestDefaultPolicyOfNamespaceAndMesh(t *testing.T) {
+	t.Parallel()
 	needs(t, "curl")
 	m := newMesh(t, testnet.MeshConfig{ControllerArgs: []string{"--default-policy=authenticated"}, KubeletCgroup: true})
 	g := &guards{m: m, p: newPair(t, m), plain: mustAddPod(t, m.Nodes[0].Node, testnet.PodSpec{Namespace: "plain", Name: "plain"})}
