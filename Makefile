@@ -18,7 +18,7 @@ NODES     ?= 2
 RACE       = $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 TOOL      := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod
 
-.PHONY: help build plugins images chart push rules demo test packages unit kernel kernels system cluster cluster-build cluster-down e2e e2e-images lint fuzz generate generate-check clean
+.PHONY: help build plugins images chart push rules demo test checked packages unit kernel kernels system cluster cluster-build cluster-down e2e e2e-images lint fuzz generate generate-check clean
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -48,7 +48,13 @@ push: images ## push images and chart: REGISTRY=host/path, INSECURE=1 for plain 
 demo: build plugins ## two nodes, one controller and the vote application: ARGS="--once" or ARGS="--once --mesh=off"
 	@$(BIN)/demo --bin $(BIN) $(ARGS)
 
-test: packages generate-check unit kernel system ## all tests; as root the kernel, node and system tests too
+test: packages ## all tests; as root the kernel, node and system tests too. Two at a time: those of whole nodes wait most of their time
+	$(MAKE) -j2 -O system checked
+	$(MAKE) kernel
+
+checked: # one after the other
+	$(MAKE) generate-check
+	$(MAKE) unit
 
 packages: ## install the Debian packages that the tests use, as root
 	@test/packages

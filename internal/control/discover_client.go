@@ -36,6 +36,8 @@ type DiscoverClient struct {
 	up       atomic.Bool
 	changed  chan struct{}
 	states   chan struct{}
+	failed   chan struct{} // closed when the first stream has ended
+	failOnce sync.Once
 
 	mu   sync.Mutex // protects what follows
 	next chan struct{}
@@ -58,7 +60,7 @@ func NewDiscoverClient(cfg DiscoverConfig) *DiscoverClient {
 	}
 	cfg.Log = orDiscard(cfg.Log)
 	c := &DiscoverClient{
-		cfg: cfg, changed: make(chan struct{}, 1), states: make(chan struct{}, 1),
+		cfg: cfg, changed: make(chan struct{}, 1), states: make(chan struct{}, 1), failed: make(chan struct{}),
 		next: make(chan struct{}), subs: map[mesh.Name]bool{}, kick: make(chan struct{}, 1),
 	}
 	c.snapshot.Store(&mesh.Snapshot{})
@@ -146,6 +148,26 @@ func (c *DiscoverClient) State() []byte {
 // States receives a value after each new State. It holds one.
 func (c *DiscoverClient) States() <-chan struct{} { return c.states }
 
+// Await waits until there is a snapshot. It returns false when the first stream has ended before that, which is soon if the
+// controller is not there, or the context has.
+func (c *DiscoverClient) Await(ctx context.Context) bool {
+	for {
+		c.mu.Lock()
+		next := c.next
+		c.mu.Unlock()
+		if c.Synced() {
+			return true
+		}
+		select {
+		case <-next:
+		case <-c.failed:
+			return c.Synced()
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
 // Restore puts a signed state in force, unless the controller's own word is there already. Its endpoints are
 // subscribed to, unless they are there because all were: then those of services in use are the user's to subscribe to. Returns ErrNotOurs for a state that is not the controller's for this node.
 func (c *DiscoverClient) Restore(signed []byte) error {
@@ -190,6 +212,7 @@ func (c *DiscoverClient) Run(ctx context.Context) error {
 }
 
 func (c *DiscoverClient) stream(ctx context.Context, conn *grpc.ClientConn) (useful bool, err error) {
+	defer c.failOnce.Do(func() { close(c.failed) })
 	ctx, cancel := context.WithCancel(ctx)
 	s, err := controlpb.NewControllerClient(conn).Discover(ctx)
 	if err != nil {

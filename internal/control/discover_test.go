@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"testing"
 	"time"
 
@@ -247,5 +248,35 @@ func replace(t *testing.T, b *identity.Bundle, roots []byte) {
 	t.Helper()
 	if err := b.Replace(roots); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Await tells a controller that is there from one that is not, and waits for neither longer than it has to.
+func TestAwait(t *testing.T) {
+	p := newPlane(t, nil)
+	p.write("web.yaml", namespaceYAML("shop", "disabled"), serviceYAML("shop", "web", "10.96.0.1"))
+	p.serve()
+	if c := p.proxy("a"); !c.Await(t.Context()) || c.Snapshot().Service(web) == nil {
+		t.Error("not the controller's word")
+	}
+
+	nobody := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
+	target := p.proxyTarget("a")
+	target.Addr = nobody.Addr().String()
+	silent := control.NewDiscoverClient(control.DiscoverConfig{Target: target})
+	running(t, "client of a silent controller", silent.Run)
+	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if silent.Await(soon) {
+		t.Error("a controller that says nothing has told the world")
+	}
+
+	if err := nobody.Close(); err != nil {
+		t.Fatal(err)
+	}
+	absent := control.NewDiscoverClient(control.DiscoverConfig{Target: target})
+	running(t, "client of an absent controller", absent.Run)
+	if absent.Await(t.Context()) {
+		t.Error("a controller that is not there has told the world")
 	}
 }

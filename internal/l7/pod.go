@@ -36,8 +36,8 @@ type pod struct {
 
 	conns, requests [2]atomic.Int64 // by Direction
 
-	mu       sync.Mutex // protects what follows
-	live     map[session]struct{}
+	mu       sync.Mutex       // protects what follows
+	live     map[session]bool // true: it was told to end, because it is forbidden now
 	draining bool
 	winding  bool          // the engine drains
 	empty    chan struct{} // closed when draining and nothing is live
@@ -46,7 +46,7 @@ type pod struct {
 }
 
 func newPod(e *Engine, spec *Pod) *pod {
-	p := &pod{e: e, winding: e.drained.begun, accepts: map[net.Listener]*acceptor{}, live: map[session]struct{}{},
+	p := &pod{e: e, winding: e.drained.begun, accepts: map[net.Listener]*acceptor{}, live: map[session]bool{},
 		empty: make(chan struct{}), gone: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancelCause(context.Background())
 	p.spec.Store(spec)
@@ -100,7 +100,7 @@ func (p *pod) closeListeners(drain bool) {
 func (p *pod) enter(s session) {
 	p.mu.Lock()
 	if _, twice := p.live[s]; !twice {
-		p.live[s] = struct{}{}
+		p.live[s] = false
 		p.e.live.Add(1)
 	}
 	draining := p.draining || p.winding
@@ -175,9 +175,22 @@ func (p *pod) reauthorize() {
 		if f, ok := s.(*flow); ok && a.TLS == nil && !f.joined() {
 			continue
 		}
-		p.e.rec.Event(p.spec.Load(), Inbound, EventForbidden)
-		s.abort()
+		if p.forbid(s) {
+			p.e.rec.Event(p.spec.Load(), Inbound, EventForbidden)
+			s.abort()
+		}
 	}
+}
+
+// forbid tells whether s lives and is forbidden for the first time: its end may take a moment, and counts once.
+func (p *pod) forbid(s session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	told, lives := p.live[s]
+	if lives {
+		p.live[s] = true
+	}
+	return lives && !told
 }
 
 // retire drains a pod that has left.

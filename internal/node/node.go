@@ -186,8 +186,17 @@ func (n *node) follow(ctx context.Context, world World, cl *clusters, engine *l7
 	}
 }
 
-// restore puts the state that the keeper has kept in force, unless the controller is faster.
+// restoreAfter is how long the controller may take to tell the world before the state is used that the keeper has kept.
+const restoreAfter = 3 * time.Second
+
+// restore puts the state that the keeper has kept in force if the controller does not tell a newer one soon. Of a service or a
+// pod that is younger than the state a node knows nothing, and would dial it in the clear: what connects waits so long.
 func (n *node) restore(ctx context.Context, world *control.DiscoverClient) error {
+	soon, cancel := context.WithTimeout(ctx, restoreAfter)
+	defer cancel()
+	if world.Await(soon) {
+		return nil
+	}
 	fd, err := n.link.LoadState(ctx)
 	if err != nil {
 		if !errors.Is(err, socket.ErrNoState) {

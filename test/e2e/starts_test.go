@@ -95,7 +95,7 @@ func testControllerAway(t *testing.T) {
 		if mode == "tcp" {
 			to = "strict:9000"
 		}
-		clients[mode] = startLoad(t, in, "client-"+mode, lab.nodes[0], "-mode="+mode, "-to="+to, "-rate=20", "-for=45s")
+		clients[mode] = startLoad(t, in, "client-"+mode, lab.nodes[0], "-mode="+mode, "-to="+to, "-rate=20", "-for=25s")
 	}
 	fresh := startLoad(t, in, "idle", lab.nodes[0], "-mode=h1", "-to=strict:80", "-rate=1", "-for=4m")
 
@@ -105,7 +105,7 @@ func testControllerAway(t *testing.T) {
 	mustServe(t, server{namespace: out, name: "starts", replicas: 2})
 	mustWait(t, in, "waits")
 	for mode, c := range clients {
-		mustFlawless(t, mode+" without a controller", c.wait(t, 120*time.Second), 600)
+		mustFlawless(t, mode+" without a controller", c.wait(t, 120*time.Second), 300)
 	}
 	// The proxy starts again, from the state that the keeper has kept.
 	killProxy(t, lab.nodes[0])

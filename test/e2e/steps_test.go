@@ -15,11 +15,8 @@ type step struct {
 // TestUse does with the mesh what its users do.
 func TestUse(t *testing.T) {
 	live(t, nil, []step{
-		{"tool", testTool},
-		{"prometheus", testPrometheus},
+		{"look", testLook},
 		{"apps", testApps},
-		{"probes", testProbes},
-		{"churn", testChurn},
 		{"uninstalled", testUninstalled},
 		{"by-tool", testByTool},
 	})
@@ -27,7 +24,7 @@ func TestUse(t *testing.T) {
 
 // leafTTL is how long certificates live in TestFaults, instead of four hours: an absence of a minute and a half is there what
 // one of an hour and a half is elsewhere.
-const leafTTL = 4 * time.Minute
+const leafTTL = 3 * time.Minute
 
 // TestFaults does to it what happens to clusters.
 func TestFaults(t *testing.T) {
@@ -35,9 +32,17 @@ func TestFaults(t *testing.T) {
 		{"controller-away", testControllerAway},
 		{"keeper-away", testKeeperAway},
 		{"node-boots", testNodeBoots},
+		{"breakages", testBreakages},
+		{"uninstalled", testUninstalled},
+	})
+}
+
+// TestChanges has it live through what operators do on purpose, and pods come and go.
+func TestChanges(t *testing.T) {
+	live(t, nil, []step{
 		{"three-controllers", testThreeControllers},
 		{"update", testUpdate},
-		{"breakages", testBreakages},
+		{"churn", testChurn},
 		{"uninstalled", testUninstalled},
 	})
 }
@@ -60,22 +65,33 @@ func live(t *testing.T, flags []string, steps []step) {
 	}
 }
 
-// testApps are the tests that disturb nobody: side by side, each in namespaces of its own.
+// testLook is what users see.
+func testLook(t *testing.T) {
+	together(t, []step{
+		{"tool", testTool},
+		{"prometheus", testPrometheus},
+	})
+}
+
+// testApps are applications of all kinds, each in namespaces of its own.
 func testApps(t *testing.T) {
-	for _, step := range []struct {
-		name string
-		test func(*testing.T)
-	}{
+	together(t, []step{
 		{"traffic", testTraffic},
 		{"headless", testHeadless},
 		{"two-addresses", testTwoAddresses},
 		{"kinds", testKinds},
+		{"probes", testProbes},
 		{"ingress", testIngress},
 		{"rewritten", testRewritten},
-	} {
-		t.Run(step.name, func(t *testing.T) {
+	})
+}
+
+// together takes steps that disturb nobody, side by side.
+func together(t *testing.T, steps []step) {
+	for _, s := range steps {
+		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			step.test(t)
+			s.test(t)
 		})
 	}
 }

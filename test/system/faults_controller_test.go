@@ -37,7 +37,7 @@ func TestControllerAway(t *testing.T) {
 	}
 	pause(t, time.Second)
 	for _, l := range loads {
-		mustFlawless(t, l, l.stop(t), 50)
+		mustFlawless(t, l, l.stop(t), 20)
 	}
 	for _, n := range m.Nodes {
 		restartAll(t, n)

@@ -1,13 +1,16 @@
 package system
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead.io/fairlead/internal/testnet"
 )
@@ -100,4 +103,42 @@ func TestStaleTable(t *testing.T) {
 	mend()
 	mustReach(t, p.client, webAddr(p.server), "server")
 	mustReach(t, p.client, webAddr(joiner), "joiner")
+}
+
+// TestYoungerThanTheState starts a proxy again from a kept state that is older than a service, while the controller takes its
+// time: whoever connects to the service waits for the controller's word, and nothing goes out in the clear.
+func TestYoungerThanTheState(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, testnet.MeshConfig{})
+	p := newPair(t, m)
+	n := m.Nodes[0]
+	plain := mustAddPod(t, n.Node, testnet.PodSpec{Namespace: "plain", Name: "plain"})
+	seen := watch(t, p.client, p.server)
+	ask(t, plain, webAddr(p.server), "-path=/?say="+clearMarker)
+	eventually(t, 10*time.Second, "a state on disk", func() error { return stateHas(n, map[string]int{p.server.UID: 1}) })
+
+	young, err := m.Lab.AddService(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: "young"},
+		Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "server"}, Ports: []corev1.ServicePort{{Name: "web", Port: webPort}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := fmt.Sprintf("%s:%d", young.Spec.ClusterIP, webPort)
+	mustReach(t, p.client, addr, "server")
+	if stateHas(n, map[string]int{"young": 1}) == nil {
+		t.Fatal("the state on disk has the service already: nothing is proved")
+	}
+	if err := m.Controller.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(n.Proxy.Kill(), n.StartProxy()); err != nil {
+		t.Fatal(err)
+	}
+	l := startLoad(t, p.client, "h1new", addr, "-rate=20", "-path=/?say="+secretMarker)
+	pause(t, 1500*time.Millisecond)
+	if err := m.Controller.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	mustReach(t, p.client, addr, "server")
+	mustFlawless(t, l, l.stop(t), 4)
+	seen(t)
 }
