@@ -62,13 +62,13 @@ func at(addr, port string) string { return net.JoinHostPort(addr, port) }
 // testWire6: a client of the service's IPv6 address is seen to go, over mutual TLS, from its pod's IPv6 address to the server's.
 func testWire6(t *testing.T, ns string, server netip.Addr, service string) {
 	seen := lab.watch(t, 16*time.Second, "no such text")
-	l := startLoad(t, ns, "wire", lab.nodes[0], "-mode=tcp", "-workers=1", "-rate=10", "-for=5s", "-to="+service)
+	l := startLoad(t, ns, "wire", lab.nodes[0], "-mode=tcp", "-workers=1", "-rate=10", "-calls=25", "-for=20s", "-to="+service)
 	var ips []struct{ IP string }
 	if err := json.Unmarshal([]byte(lab.kubectl(t, "-n", ns, "get", "pod", "wire", "-o", "jsonpath={.status.podIPs}")), &ips); err != nil || len(ips) != 2 {
 		t.Fatalf("addresses of the client: %v, %v", ips, err)
 	}
 	client := netip.MustParseAddr(ips[1].IP)
-	mustFlawless(t, "by the service's IPv6 address", l.wait(t, 60*time.Second), 30)
+	mustFlawless(t, "by the service's IPv6 address", l.wait(t, 60*time.Second), 25)
 	opened := 0
 	for node, s := range seen() {
 		for _, o := range s.Opened {
@@ -82,7 +82,7 @@ func testWire6(t *testing.T, ns string, server netip.Addr, service string) {
 			}
 		}
 	}
-	if opened < 30 {
+	if opened < 25 {
 		t.Errorf("%d connections were seen on the wire", opened)
 	}
 }

@@ -58,7 +58,7 @@ func testTraffic(t *testing.T) {
 		}
 	})
 	t.Run("balanced", func(t *testing.T) {
-		r := startLoad(t, in, "balanced", n1, "-mode=h2", "-workers=1", "-rate=50", "-for=3s", "-to=open:80").wait(t, 40*time.Second)
+		r := startLoad(t, in, "balanced", n1, "-mode=h2", "-workers=1", "-rate=50", "-calls=100", "-for=30s", "-to=open:80").wait(t, 40*time.Second)
 		if len(r.Servers) != 2 {
 			t.Errorf("requests over one HTTP/2 connection went to %v, want both replicas", r.Servers)
 		}
@@ -69,13 +69,13 @@ func testTraffic(t *testing.T) {
 // testAddresses: the packets go from pod address to pod address and the app's own port, as NetworkPolicy is written for.
 func testAddresses(t *testing.T, ns string, to [3]string) {
 	seen := lab.watch(t, 18*time.Second, "no such text")
-	l := startLoad(t, ns, "addresses", lab.nodes[0], "-mode=tcp", "-workers=1", "-rate=10", "-for=6s", "-to=strict:9000")
+	l := startLoad(t, ns, "addresses", lab.nodes[0], "-mode=tcp", "-workers=1", "-rate=10", "-calls=25", "-for=20s", "-to=strict:9000")
 	clients := podsOf(t, ns, "app=addresses")
 	if len(clients) != 1 {
 		t.Fatalf("clients: %v", clients)
 	}
 	from := clients[0]
-	mustFlawless(t, "addresses", l.wait(t, 60*time.Second), 40)
+	mustFlawless(t, "addresses", l.wait(t, 60*time.Second), 25)
 	opened := 0
 	for node, s := range seen() {
 		for _, o := range s.Opened {
@@ -88,7 +88,7 @@ func testAddresses(t *testing.T, ns string, to [3]string) {
 			}
 		}
 	}
-	if opened < 40 {
+	if opened < 25 {
 		t.Errorf("%d connections were seen on the wire", opened)
 	}
 }
@@ -181,7 +181,7 @@ spec:
           readinessProbe: {httpGet: {port: 8080, path: /}, periodSeconds: 1}
 `, in))
 	lab.kubectl(t, "-n", in, "rollout", "status", "deploy/ingress", "--timeout=90s")
-	r := startLoad(t, out, "user", lab.nodes[0], "-mode=h1", "-workers=1", "-rate=50", "-for=4s", "-to=ingress.e2e-ingress:80").wait(t, 60*time.Second)
+	r := startLoad(t, out, "user", lab.nodes[0], "-mode=h1", "-workers=1", "-rate=50", "-calls=100", "-for=30s", "-to=ingress.e2e-ingress:80").wait(t, 60*time.Second)
 	mustFlawless(t, "through the ingress", r, 100)
 	if len(r.Servers) != 3 {
 		t.Errorf("the ingress keeps one connection, and its requests went to %v: want all three replicas", r.Servers)
