@@ -92,7 +92,11 @@ func (p *pod) serve(d Direction, conn net.Conn) {
 		reset(c)
 		return
 	}
-	defer p.conns[d].Add(-1)
+	defer func() {
+		if !f.passed {
+			p.conns[d].Add(-1)
+		}
+	}()
 	if p.conns[d].Add(1) > p.e.lim.Conns {
 		p.e.rec.Event(f.spec, d, EventConnLimit)
 		reset(c)

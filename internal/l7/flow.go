@@ -42,6 +42,8 @@ type flow struct {
 	first []byte         // read from down and not yet passed on
 	rec   ConnRecord
 
+	passed bool // to a session, which the pod's limit of connections counts from then on
+
 	admitted atomic.Pointer[Arrival] // inbound: what the connection was admitted as, to be asked about again
 
 	cut atomic.Bool // the other side has spoken: the wait for the client's first bytes is over

@@ -135,6 +135,11 @@ type cluster struct {
 
 func newCluster(t *testing.T, n int, inMesh bool, h func(i int) http.HandlerFunc) *cluster {
 	t.Helper()
+	return newClusterWith(t, n, inMesh, nil, h)
+}
+
+func newClusterWith(t *testing.T, n int, inMesh bool, change func(*Config), h func(i int) http.HandlerFunc) *cluster {
+	t.Helper()
 	c := &cluster{world: newWorld(t), rec: &ledger{}}
 	client := c.pod(1, true)
 	var specs []*Pod
@@ -149,7 +154,7 @@ func newCluster(t *testing.T, n int, inMesh bool, h func(i int) http.HandlerFunc
 	}
 	c.dest = c.service("10.96.0.1:80", mesh.HTTP1, c.ends...)
 	c.out = c.world.out(client, c.dest)
-	c.engine = c.node(c.rec, nil, client.spec([]net.Listener{c.out}, nil))
+	c.engine = c.node(c.rec, change, client.spec([]net.Listener{c.out}, nil))
 	c.node(nil, nil, specs...)
 	return c
 }
@@ -397,5 +402,33 @@ func TestPreconnectedHTTPClientIsNotOpaque(t *testing.T) {
 			t.Fatalf("%q, %v", got, err)
 		}
 		eventually(t, "a request", func() bool { rec.mu.Lock(); defer rec.mu.Unlock(); return len(rec.requests) == i+1 })
+	}
+}
+
+// TestConnectionLimitOfHTTP: as many connections as the limit says are served, also in the moment in which the last of them
+// passes to a loop.
+func TestConnectionLimitOfHTTP(t *testing.T) {
+	const limit = 20
+	c := newClusterWith(t, 1, true, func(cfg *Config) { cfg.Limits.Conns = limit }, func(int) http.HandlerFunc { return func(http.ResponseWriter, *http.Request) {} })
+	for round := range 5 {
+		clients := make([]*http.Client, limit)
+		var all sync.WaitGroup
+		for i := range clients {
+			clients[i] = httpClient(t, c.out, false)
+			all.Go(func() {
+				resp, err := clients[i].Get("http://svc.test/")
+				if err != nil {
+					t.Errorf("round %d, connection %d of %d: %v", round, i, limit, err)
+					return
+				}
+				resp.Body.Close()
+			})
+		}
+		all.Wait()
+		wantReset(t, c.out)
+		for _, client := range clients {
+			client.CloseIdleConnections()
+		}
+		eventually(t, "the connections to end", func() bool { return c.engine.Live() == 0 })
 	}
 }

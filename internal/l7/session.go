@@ -50,7 +50,7 @@ func (f *flow) serveHTTP(k Kind, r *route) {
 	if r.in != nil {
 		f.rec.Security = r.in.security()
 	}
-	f.p.conns[f.dir].Add(1)
+	f.passed = true
 	f.p.enter(s)
 	if err := f.stands(); err != nil && r.refused == nil {
 		s.left()
@@ -63,7 +63,9 @@ func (f *flow) serveHTTP(k Kind, r *route) {
 	if sec, ok := f.down.(*loop.Secure); ok {
 		err = w.l.AttachTLS(sec, start)
 	} else {
-		err = w.l.Attach(f.c, f.first, start)
+		first := f.first
+		f.first = nil // else it would live as long as the connection, which is mostly idle
+		err = w.l.Attach(f.c, first, start)
 	}
 	if err != nil {
 		s.left()
