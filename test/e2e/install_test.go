@@ -26,10 +26,10 @@ func helm(t testing.TB, args ...string) string {
 
 // settings are the values that the tests' installation has: FAIRLEAD_E2E_HELM are flags of helm, for a cluster that is not ours,
 // such as "-f deploy/daemonset/values-k3s.yaml --set image.repository=registry.example/mesh".
-func settings() []string { return append(strings.Fields(os.Getenv("FAIRLEAD_E2E_HELM")), own...) }
+func settings() []string { return append(strings.Fields(os.Getenv("FAIRLEAD_E2E_HELM")), lifeFlags...) }
 
-// own are the flags that the test itself wants.
-var own []string
+// lifeFlags are the flags that the test that goes on wants itself.
+var lifeFlags []string
 
 // cniDirs are the directories of CNI configurations and plugins on the nodes.
 func cniDirs() []string {

@@ -50,7 +50,7 @@ func TestChanges(t *testing.T) {
 // live installs the mesh with these flags of helm, has the vote application in it, and takes the steps.
 func live(t *testing.T, flags []string, steps []step) {
 	ready(t)
-	own = flags
+	lifeFlags = flags
 	for _, s := range []step{
 		{"before", testBefore},
 		{"installed", testInstalled},
