@@ -58,6 +58,9 @@ func (t *tool) stat(ctx context.Context, args []string, o *statOptions) error {
 	if err := t.checkFormat("table", "wide", "json"); err != nil {
 		return err
 	}
+	if o.window < 0 {
+		return fmt.Errorf("--time-window %v: a time cannot be less than nothing", o.window)
+	}
 	r, err := parseResource(args, statKinds...)
 	if err != nil {
 		return err

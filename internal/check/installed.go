@@ -62,7 +62,7 @@ func checkRBAC(ctx context.Context, s *State) ([]Finding, error) {
 	if len(missing) == 0 {
 		return nil, nil
 	}
-	return []Finding{failed("put the chart's roles and bindings back: `fairlead upgrade | kubectl apply -f -`, or `helm upgrade`",
+	return []Finding{failed("put the chart's roles and bindings back: `helm upgrade --force-conflicts`, or `fairlead upgrade | kubectl apply --server-side --force-conflicts -f -` where it was installed by that",
 		"the account %s may not: %s", fleet.ControllerName, strings.Join(missing, "; "))}, nil
 }
 

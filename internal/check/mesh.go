@@ -152,7 +152,7 @@ func strange(what string, labels, annotations map[string]string) []Finding {
 		found = append(found, warned("make it a label", "%s: %s=%s is an annotation, which nobody looks at", what, compile.EnrolLabel, v))
 	}
 	if v, ok := annotations[policyAnnotation]; ok && v != "allow" && v != "authenticated" {
-		found = append(found, failed("write allow or authenticated", "%s: annotation %s is %q: the strictest is in force, authenticated", what, policyAnnotation, v))
+		found = append(found, failed("write allow or authenticated; the check controller-problems, and `fairlead explain`, say what is in force", "%s: annotation %s is %q, which is not understood", what, policyAnnotation, v))
 	}
 	if v, ok := labels[policyAnnotation]; ok {
 		found = append(found, warned("make it an annotation", "%s: %s=%s is a label, which nobody looks at", what, policyAnnotation, v))

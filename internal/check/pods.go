@@ -50,7 +50,7 @@ func trouble(now time.Time, p *corev1.Pod, c *corev1.ContainerStatus) []Finding 
 	if w := c.State.Waiting; w != nil {
 		switch w.Reason {
 		case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable":
-			return []Finding{failed("does the image exist, and may the node pull it? See the values image.repository, image.tag and imagePullSecrets of the chart",
+			return []Finding{failed("does the image exist, and may the node pull it? See the values image.repository, image.tag and imagePullSecrets of the chart; an image that was set by hand gives way to `helm upgrade --force-conflicts`",
 				"%s has no image %s: %s", at, c.Image, first(w.Message, w.Reason))}
 		case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
 			return []Finding{failed(fmt.Sprintf("`kubectl -n %s describe pod %s` shows the events", p.Namespace, p.Name),

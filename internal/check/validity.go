@@ -157,7 +157,7 @@ func checkIssuerInUse(ctx context.Context, s *State) ([]Finding, error) {
 		return nil, skip("the controller does not say which issuer it has")
 	}
 	if int64(until) != t.issuer[0].NotAfter.Unix() {
-		return []Finding{failed(fmt.Sprintf("mend what the other checks of certificates say; `kubectl -n %s logs %s` says why it was not taken", s.Home, m.Pod.Name),
+		return []Finding{failed(fmt.Sprintf("it is taken about a minute after a root in the ConfigMap vouches for it; else mend what the other checks of certificates say: `kubectl -n %s logs %s` says why it was not taken", s.Home, m.Pod.Name),
 			"the controller signs with an issuer that ends at %s, the one in the Secret %s ends at %s",
 			date(time.Unix(int64(until), 0)), t.names.issuer, date(t.issuer[0].NotAfter))}, nil
 	}

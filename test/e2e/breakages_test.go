@@ -130,7 +130,7 @@ func unlabelled(t *testing.T) (undo func()) {
 
 // withoutPlugin takes our entry out of a node's network configuration, which the keeper is not allowed to write.
 func withoutPlugin(t *testing.T) (undo func()) {
-	const dir = "/etc/cni/net.d"
+	dir := cniDirs()[0]
 	node := lab.nodes[1]
 	// Of the keeper's mount alone, as if the node had it read-only.
 	remount := func(how string) string {
@@ -173,25 +173,28 @@ func withoutPlugin(t *testing.T) (undo func()) {
 // patched changes an object of our namespace, and puts back what it replaces: one field.
 func patched(t *testing.T, object, field string, value any) (undo func()) {
 	t.Helper()
-	patch := func(v any) string {
-		b, err := json.Marshal([]map[string]any{{"op": "replace", "path": field, "value": v}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(b)
-	}
 	var at any
 	lab.get(t, &at, "-n", systemNamespace, object)
 	for part := range strings.SplitSeq(strings.TrimPrefix(field, "/"), "/") {
 		at = at.(map[string]any)[part]
 	}
-	old := patch(at)
+	old := replacing(t, field, at)
 	undo = restoring(t, func(ctx context.Context) error {
 		_, err := lab.try(ctx, "-n", systemNamespace, "patch", object, "--type=json", "-p", old)
 		return err
 	})
-	lab.kubectl(t, "-n", systemNamespace, "patch", object, "--type=json", "-p", patch(value))
+	lab.kubectl(t, "-n", systemNamespace, "patch", object, "--type=json", "-p", replacing(t, field, value))
 	return undo
+}
+
+// replacing is a JSON patch of one field.
+func replacing(t testing.TB, field string, value any) string {
+	t.Helper()
+	b, err := json.Marshal([]map[string]any{{"op": "replace", "path": field, "value": value}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 // withoutRights has the controller's account see no pods.
@@ -207,7 +210,21 @@ func withoutRights(t *testing.T) (undo func()) {
 		}
 		r["resources"] = left
 	}
-	return patched(t, "clusterrole/fairlead-controller", "/rules", role.Rules)
+	undo = asHinted(t)
+	lab.kubectl(t, "patch", "clusterrole/fairlead-controller", "--type=json", "-p", replacing(t, "/rules", role.Rules))
+	return undo
+}
+
+// asHinted mends what the hint of check says about it: by helm, with the values of the installation.
+func asHinted(t *testing.T) (undo func()) {
+	return restoring(t, func(ctx context.Context) error {
+		out, err := command(ctx, lab.Helm, append([]string{"--kubeconfig", lab.Kubeconfig, "upgrade", "fairlead", chart, "-n", systemNamespace,
+			"--force-conflicts", "--wait", "--timeout", "100s"}, settings()...)...)
+		if err != nil {
+			err = fmt.Errorf("%w\n%s", err, out)
+		}
+		return err
+	})
 }
 
 // rolledOver begins an update of the DaemonSet that cannot succeed: the pods that there are stay until it is taken back.
@@ -226,7 +243,9 @@ func rolledOver(t *testing.T, args ...string) (undo func()) {
 
 func badImage(t *testing.T) (undo func()) {
 	image := lab.kubectl(t, "-n", systemNamespace, "get", "daemonset", "fairlead-node", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
-	return rolledOver(t, "set", "image", "daemonset/fairlead-node", "*="+image[:strings.LastIndex(image, ":")]+":no-such-tag")
+	undo = asHinted(t)
+	lab.kubectl(t, "-n", systemNamespace, "set", "image", "daemonset/fairlead-node", "*="+image[:strings.LastIndex(image, ":")]+":no-such-tag")
+	return undo
 }
 
 func poorKernel(t *testing.T) (undo func()) {

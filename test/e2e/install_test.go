@@ -77,10 +77,13 @@ func mustBeUntouched(t testing.TB, before map[string]int) {
 
 // testUninstalled takes the product away: nothing of it is left on any node, and the cluster's pods start and talk as before.
 func testUninstalled(t *testing.T) {
-	pods := uids(t, voteNamespace)
+	pods, earlier := uids(t, voteNamespace), bot(t)
 	began := time.Now()
 	helm(t, "uninstall", "fairlead", "-n", systemNamespace, "--wait", "--timeout", "4m")
 	t.Logf("uninstalled in %v", time.Since(began).Round(time.Second))
+	if now := bot(t); now.Unexpected-earlier.Unexpected > 1 { // a dial that takes longer than the 300 ms that a pod waits when it leaves
+		t.Errorf("the bot lost %d of %d requests: %s %v", now.Unexpected-earlier.Unexpected, now.Total-earlier.Total, now.LastError, now.Other)
+	}
 	mustBeClean(t)
 	mustBeUntouched(t, pods)
 	mustAnswer(t)

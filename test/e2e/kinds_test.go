@@ -138,7 +138,16 @@ spec:
 	if strings.Contains(ready, "False") || strings.Count(ready, "True") != 4 {
 		t.Errorf("ready: %s", ready)
 	}
-	if events := lab.kubectl(t, "-n", ns, "get", "events", "--field-selector", "reason=Unhealthy", "-o", "jsonpath={.items[*].message}"); strings.Count(events, "probe failed") > 4 {
-		t.Errorf("events: %s", events)
+	// A startup probe may come before its program listens; and on a machine that is busy one probe may time out.
+	events := lab.kubectl(t, "-n", ns, "get", "events", "--field-selector", "reason=Unhealthy", "-o", `jsonpath={range .items[*]}{.count} {.message}{"\n"}{end}`)
+	failed := 0
+	for line := range strings.Lines(events) {
+		var n int
+		if _, err := fmt.Sscan(line, &n); err == nil && !strings.Contains(line, "Startup probe") {
+			failed += n
+		}
+	}
+	if failed > 2 {
+		t.Errorf("%d probes failed: %s", failed, events)
 	}
 }

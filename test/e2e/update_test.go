@@ -167,7 +167,7 @@ func testThreeControllers(t *testing.T) {
 	mustHaveCalled(t, ns, "after-kill")
 	t.Logf("a new pod was in the mesh %v after the leader's end", time.Since(began).Round(time.Second))
 
-	// Drain the node of the new leader, but for the pods of this test.
+	// Drain the node of the new leader, but for the pods that make and take this test's traffic, and the name server.
 	now, err := leader(t)
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +180,7 @@ func testThreeControllers(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	lab.kubectl(t, "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--pod-selector", "app.kubernetes.io/component=controller", "--timeout=60s")
+	lab.kubectl(t, "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--pod-selector", "app notin (strict, traffic-h1, traffic-h1new, traffic-h2, traffic-tcp), k8s-app!=kube-dns", "--timeout=80s")
 	eventually(t, 40*time.Second, "a leader on another node", func() error {
 		holder, err := leader(t)
 		if err == nil && holder == now {
