@@ -181,6 +181,14 @@ spec:
           readinessProbe: {httpGet: {port: 8080, path: /}, periodSeconds: 1}
 `, in))
 	lab.kubectl(t, "-n", in, "rollout", "status", "deploy/ingress", "--timeout=90s")
+	try := 0 // kube-proxy of the user's node may not have heard of the service yet
+	eventually(t, 30*time.Second, "the ingress, from outside", func() error {
+		try++
+		if r := call(t, out, fmt.Sprint("first-", try), lab.nodes[0], "h1new", "ingress.e2e-ingress:80", "-calls=1", "-workers=1"); r.OK == 0 {
+			return fmt.Errorf("%v", r)
+		}
+		return nil
+	})
 	r := startLoad(t, out, "user", lab.nodes[0], "-mode=h1", "-workers=1", "-rate=50", "-calls=100", "-for=30s", "-to=ingress.e2e-ingress:80").wait(t, 60*time.Second)
 	mustFlawless(t, "through the ingress", r, 100)
 	if len(r.Servers) != 3 {
