@@ -1,0 +1,242 @@
+package hpack
+
+import (
+	"bytes"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"unsafe"
+	"weak"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
+)
+
+func encode(e *Encoder, f []exchange.Field) []byte {
+	var b []byte
+	for i := range f {
+		b = e.Append(b, f[i].Name, f[i].Value)
+	}
+	return b
+}
+
+// TestSecondTime: a field is in the table from the second time on, and an index from the third.
+func TestSecondTime(t *testing.T) {
+	e := NewEncoder(Options{Plain: true})
+	for i, want := range []string{
+		"\x00" + str("x-a") + str("1"), "\x40" + str("x-a") + str("1"), "\xbe", "\xbe",
+	} {
+		if got := e.Append(nil, "x-a", "1"); string(got) != want {
+			t.Errorf("%d: %q, want %q", i, got, want)
+		}
+	}
+	if got := e.Append(nil, "x-a", "2"); string(got) != "\x0f\x2f"+str("2") {
+		t.Errorf("by the name of the table: %q", got)
+	}
+	long := strings.Repeat("x", 2100)
+	for range 3 {
+		if got := e.Append(nil, "via", long); got[0] != 0x0f {
+			t.Errorf("a field of more than half of the table begins with %x", got[0])
+		}
+	}
+}
+
+func TestSecrets(t *testing.T) {
+	long := strings.Repeat("s", guessable)
+	for _, test := range []struct {
+		name, value string
+		secret      bool
+	}{
+		{"authorization", "Basic Zm9vOmJhcg==", true},
+		{"Authorization", long, true},
+		{"proxy-authorization", long, true},
+		{"Proxy-Authorization", "", true},
+		{"set-cookie", long, true},
+		{"SET-COOKIE", "a=b", true},
+		{"cookie", long[1:], true},
+		{"Cookie", long[1:], true},
+		{"cookie", long, false},
+		{"cookies", "a=b", false},
+		{"proxy-authenticate", "Basic", false},
+		{"www-authenticate", "Basic", false},
+		{"x-authorization", "a", false},
+	} {
+		for _, keep := range []bool{false, true} {
+			e := NewEncoder(Options{KeepCase: keep})
+			d := NewDecoder(plenty, plenty, nil)
+			for range 4 {
+				got, _, err := d.Decode(nil, e.Append(nil, test.name, test.value))
+				if err != nil || d.NeverIndexed(0) != test.secret || test.secret && e.table.n > 0 {
+					t.Errorf("%s: %q: never indexed %t, %v", test.name, got, d.NeverIndexed(0), err)
+				}
+			}
+			if test.secret == (e.table.n == 1) {
+				t.Errorf("%s: %d in the table", test.name, e.table.n)
+			}
+		}
+	}
+	e, d := NewEncoder(Options{}), NewDecoder(plenty, plenty, nil)
+	for range 3 {
+		b := e.AppendSecret(e.Append(nil, ":method", "GET"), ":path", "/")
+		if got, _, err := d.Decode(nil, b); err != nil || d.NeverIndexed(0) || !d.NeverIndexed(1) || e.table.n > 0 {
+			t.Errorf("a caller's secret: %q, %v, %v", got, d.never, err)
+		}
+	}
+}
+
+func TestCase(t *testing.T) {
+	for _, test := range []struct {
+		keep         bool
+		name, value  string
+		first, third string
+	}{
+		{false, "Content-Type", "text/html", "\x0f\x10" + str("text/html"), "\xbe"},
+		{true, "Content-Type", "text/html", "\x00" + str("Content-Type") + str("text/html"), "\xbe"},
+		{true, "content-type", "text/html", "\x0f\x10" + str("text/html"), "\xbe"},
+		{false, "Accept-Encoding", "gzip, deflate", "\x90", "\x90"},
+		{true, "Accept-Encoding", "gzip, deflate", "\x00" + str("Accept-Encoding") + str("gzip, deflate"), "\xbe"},
+		{true, "accept-encoding", "gzip, deflate", "\x90", "\x90"},
+		{false, "X-Very-Own", "V", "\x00" + str("x-very-own") + str("V"), "\xbe"},
+		{true, "X-Very-Own", "V", "\x00" + str("X-Very-Own") + str("V"), "\xbe"},
+	} {
+		e := NewEncoder(Options{Plain: true, KeepCase: test.keep})
+		first := e.Append(nil, test.name, test.value)
+		e.Append(nil, test.name, test.value)
+		if third := e.Append(nil, test.name, test.value); string(first) != test.first || string(third) != test.third {
+			t.Errorf("%s, keep %t: %q and %q, want %q and %q", test.name, test.keep, first, third, test.first, test.third)
+		}
+	}
+	// One name in two cases: two fields if the case is kept, else one.
+	for keep, want := range map[bool]int{false: 1, true: 2} {
+		e := NewEncoder(Options{KeepCase: keep})
+		for range 3 {
+			e.Append(e.Append(nil, "X-One", "1"), "x-one", "1")
+		}
+		if e.table.n != want {
+			t.Errorf("keep %t: %d in the table, want %d", keep, e.table.n, want)
+		}
+	}
+	e, d := NewEncoder(Options{}), NewDecoder(plenty, plenty, nil)
+	got, _, err := d.Decode(nil, e.Append(nil, "X-Very-Own-Long-Name", "VALUE"))
+	if diff := cmp.Diff(fields("x-very-own-long-name", "VALUE"), got); diff != "" || err != nil {
+		t.Error(err, diff)
+	}
+}
+
+func TestResizeOfEncoder(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		table  int
+		resize []int
+		want   string
+		left   int
+	}{
+		{"the same", 0, []int{4096}, "", 1},
+		{"larger than we want", 0, []int{10_000}, "", 1},
+		{"larger", 10_000, []int{10_000, 20_000}, update(10_000), 1},
+		{"smaller", 0, []int{100}, update(100), 1},
+		{"too small for what is there", 0, []int{30}, update(30), 0},
+		{"smaller twice", 0, []int{100, 60}, update(60), 1},
+		{"nothing", 0, []int{0}, update(0), 0},
+		{"smaller and larger", 0, []int{100, 4096}, update(0) + update(4096), 0},
+		{"smaller, larger, smaller", 0, []int{100, 4096, 50}, update(0) + update(50), 0},
+		{"smaller than what we want", 200, []int{4096}, "", 1},
+	} {
+		e, d := NewEncoder(Options{Table: test.table}), NewDecoder(plenty, plenty, nil)
+		d.Resize(10_000)
+		for range 2 {
+			if _, _, err := d.Decode(nil, e.Append(nil, "x-a", "1")); err != nil {
+				t.Fatalf("%s: %v", test.name, err)
+			}
+		}
+		for _, n := range test.resize {
+			e.Resize(n)
+			d.Resize(n)
+		}
+		b := e.Append(nil, ":method", "GET")
+		if string(b) != test.want+"\x82" || e.table.n != test.left {
+			t.Errorf("%s: %x, %d left, want %x, %d", test.name, b, e.table.n, test.want, test.left)
+		}
+		if got, _, err := d.Decode(nil, b); len(got) != 1 || err != nil || d.table.size != e.table.size || d.table.max != e.table.max {
+			t.Errorf("%s: %q, %v; table of %d, %d there", test.name, got, err, e.table.size, d.table.size)
+		}
+		if b := e.Append(nil, ":method", "GET"); string(b) != "\x82" {
+			t.Errorf("%s: again %x", test.name, b)
+		}
+	}
+	e := NewEncoder(Options{Table: 100})
+	if b := e.Append(nil, ":method", "GET"); string(b) != update(100)+"\x82" {
+		t.Errorf("a table that we want smaller: %x", b)
+	}
+}
+
+// TestTables: encoder and decoder have the same table through thousands of fields, and numbers that wrap around.
+func TestTables(t *testing.T) {
+	e, d := NewEncoder(Options{}), NewDecoder(plenty, plenty, nil)
+	e.table.next = ^uint32(0) - 3000
+	for i := range 10_000 {
+		f := fields("x-"+fmt.Sprint(i/2%97), strings.Repeat("v", i/2%331), "X-Always", "there", "x-other", fmt.Sprint(i/3))
+		got, _, err := d.Decode(nil, encode(e, f))
+		f[1].Name = "x-always"
+		if diff := cmp.Diff(f, got); diff != "" || err != nil {
+			t.Fatal(i, err, diff)
+		}
+		if e.table.n != d.table.n || e.table.size != d.table.size {
+			t.Fatalf("%d: %d fields of %d, there %d of %d", i, e.table.n, e.table.size, d.table.n, d.table.size)
+		}
+		for age := range e.table.n {
+			entry, there := e.table.entry(e.table.next-1-uint32(age)), d.table.at(age)
+			if string(e.table.nameOf(entry)) != there.Name || string(e.table.valueOf(entry)) != there.Value {
+				t.Fatalf("%d: entry %d differs", i, age)
+			}
+		}
+	}
+	if e.table.n < 10 || cap(e.table.data) > 2*DefaultTable || len(e.table.ring) > 2*DefaultTable/overhead {
+		t.Errorf("%d fields, %d bytes of them in %d, ring of %d", e.table.n, len(e.table.data), cap(e.table.data), len(e.table.ring))
+	}
+}
+
+// TestEncoderKeepsNoString: a head is garbage although fields of it are in the table.
+func TestEncoderKeepsNoString(t *testing.T) {
+	type array [1 << 16]byte
+	head := new(array)
+	copy(head[:], "x-name: value")
+	all := unsafe.String(&head[0], len(head))
+	e := NewEncoder(Options{KeepCase: true})
+	for range 3 {
+		e.Append(nil, all[:6], all[8:13])
+	}
+	old := weak.Make(head)
+	head, all = nil, ""
+	runtime.GC()
+	if old.Value() != nil {
+		t.Error("the head lives on")
+	}
+	if b := e.Append(nil, "x-name", "value"); !bytes.Equal(b, []byte{0xbe}) {
+		t.Errorf("its field is %x", b)
+	}
+}
+
+// TestIdle: a connection without traffic has no table.
+func TestIdle(t *testing.T) {
+	if n := unsafe.Sizeof(Encoder{}) + unsafe.Sizeof(Decoder{}); n > 400 {
+		t.Errorf("an encoder and a decoder have %d bytes", n)
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		keep = NewDecoder(plenty, plenty, nil)
+		keepEncoder = NewEncoder(Options{})
+	}); n > 2 {
+		t.Errorf("%v allocations for them", n)
+	}
+	e, d := NewEncoder(Options{}), NewDecoder(plenty, plenty, nil)
+	if _, _, err := d.Decode(nil, encode(e, fields(":method", "GET", ":path", "/", ":status", "200"))); err != nil || e.table.chains != nil || d.memo != nil {
+		t.Errorf("fields of the static table made tables, %v", err)
+	}
+}
+
+var (
+	keep        *Decoder
+	keepEncoder *Encoder
+)
