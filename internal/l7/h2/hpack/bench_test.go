@@ -38,7 +38,7 @@ func decoding() []struct {
 } {
 	var before []byte
 	for _, f := range head {
-		f := fieldOf(f.Name, f.Value, false)
+		f := fieldOf(f)
 		before = append(before, NewEncoder(Options{}).public(nil, &f, true)...)
 	}
 	e := NewEncoder(Options{})
@@ -101,7 +101,7 @@ func TestNoAllocations(t *testing.T) {
 	e, dst, i := NewEncoder(Options{}), make([]byte, 0, 4096), 0
 	run := func() {
 		for _, f := range many[i%len(many)] {
-			f := fieldOf(f.Name, f.Value, false)
+			f := fieldOf(f)
 			e.public(dst, &f, true)
 		}
 		i++

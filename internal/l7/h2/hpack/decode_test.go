@@ -18,7 +18,7 @@ func str(s string) string { return string(append(appendInteger(nil, 0, 7, len(s)
 
 // coded is one with it.
 func coded(s string) string {
-	return string(appendEncoded(appendInteger(nil, 0x80, 7, encodedLength(s, false)), s, false))
+	return string(symbolsOf(false).append(appendInteger(nil, 0x80, 7, symbolsOf(false).length(s)), s))
 }
 
 func update(n int) string { return string(appendInteger(nil, 0x20, 5, n)) }
@@ -210,7 +210,7 @@ func TestMemo(t *testing.T) {
 		}
 	}
 	// The same bytes with and without Huffman code are two literals.
-	wire := appendEncoded(nil, "00000000", false)
+	wire := symbolsOf(false).append(nil, "00000000")
 	both := "\x00\x01a" + str(string(wire)) + "\x00\x01a" + coded("00000000")
 	for range 3 {
 		got, _, err := one.Decode(nil, []byte(both+both))

@@ -63,7 +63,8 @@ func (e *Encoder) AppendSecret(dst []byte, name, value string) []byte {
 }
 
 func (e *Encoder) append(dst []byte, name, value string, never bool) []byte {
-	f := fieldOf(name, value, e.keepCase)
+	var f field
+	f.set(name, value, e.keepCase)
 	if never || secret(f.known, value) {
 		return e.literal(e.updates(dst), &f, 0x10, 4)
 	}
@@ -91,13 +92,14 @@ type field struct {
 	keepCase    bool
 }
 
-func fieldOf(name, value string, keepCase bool) field {
-	f := field{name: name, value: value, hash: hashName(name), keepCase: keepCase}
+// set fills in a zero field.
+func (f *field) set(name, value string, keepCase bool) {
+	f.name, f.value, f.keepCase = name, value, keepCase
+	f.hash = hashName(name)
 	f.known = staticName(f.hash, name)
 	if !keepCase || f.known != 0 && static[f.known].Name == name {
 		f.static = f.known
 	}
-	return f
 }
 
 // public writes a field that may be in a table. at once says that it goes there the first time it is seen.
@@ -139,8 +141,9 @@ func (e *Encoder) literal(dst []byte, f *field, kind byte, prefix uint) []byte {
 // text writes a string, in small letters if fold says so.
 func (e *Encoder) text(dst []byte, s string, fold bool) []byte {
 	if !e.plain {
-		if n := encodedLength(s, fold); n < len(s) {
-			return appendEncoded(appendInteger(dst, 0x80, 7, n), s, fold)
+		symbols := symbolsOf(fold)
+		if n := symbols.length(s); n < len(s) {
+			return symbols.append(appendInteger(dst, 0x80, 7, n), s)
 		}
 	}
 	dst = append(appendInteger(dst, 0, 7, len(s)), s...)

@@ -293,3 +293,26 @@ func FuzzDecodeEncoded(f *testing.F) {
 		}
 	})
 }
+
+// FuzzHuffman: any bytes stand for the same string here and in x/net, or for none; and there is one way to write a string.
+func FuzzHuffman(f *testing.F) {
+	for _, s := range []string{"", "\xff", "\x07", "\xff\xff\xff\xff", "\xff\xff\xff\xfc\x00", "\xff\xfe", "\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff"} {
+		f.Add([]byte(s))
+	}
+	f.Add(symbolsOf(false).append(nil, "a\x00\x01\n\r\x16\x7f\x80\xf9\xff zZ"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		got, ours := appendDecoded([]byte("had"), in)
+		want, theirs := xnet.HuffmanDecodeToString(in)
+		if (ours == nil) != (theirs == nil) || ours == nil && string(got) != "had"+want {
+			t.Fatalf("%x: %q, %v; x/net %q, %v", in, got, ours, want, theirs)
+		}
+		if ours == nil && !bytes.Equal(symbolsOf(false).append(nil, want), in) {
+			t.Fatalf("%x: %q is written in another way", in, want)
+		}
+		s := string(in)
+		wire := symbolsOf(false).append(nil, s)
+		if back, err := appendDecoded(nil, wire); string(back) != s || err != nil || symbolsOf(false).length(s) != len(wire) {
+			t.Fatalf("%q is %x, and back %q, %v", s, wire, back, err)
+		}
+	})
+}

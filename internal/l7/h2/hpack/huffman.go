@@ -1,5 +1,7 @@
 package hpack
 
+import "slices"
+
 // The code of RFC 7541 appendix B is canonical: symbols are numbered by the length of their codes and then by value, so
 // that the lengths alone give all codes.
 
@@ -23,7 +25,7 @@ const (
 
 // huffman is the code in the forms that reading and writing need.
 type huffman struct {
-	codes [256]uint32
+	exact, folded symbols // with capital letters of ASCII as they are, and made small
 	// fast has, by the next fastBits bits, symbol<<4 | length of a code that is not longer than they.
 	fast [1 << fastBits]uint16
 	// For longer codes, by length: beyond is the first 32 bits that are past its codes, shift what has to be
@@ -31,6 +33,12 @@ type huffman struct {
 	beyond [endLength + 1]uint64
 	shift  [endLength + 1]int
 	sorted [257]uint16
+}
+
+// symbols has the code of each byte.
+type symbols [256]struct {
+	bits   uint32
+	length uint32
 }
 
 var code = newHuffman()
@@ -48,7 +56,7 @@ func newHuffman() *huffman {
 			h.sorted[n] = uint16(s)
 			n++
 			if s < endOfString {
-				h.codes[s] = next
+				h.exact[s].bits, h.exact[s].length = next, uint32(length)
 			}
 			if length <= fastBits {
 				first := next << (fastBits - length)
@@ -60,38 +68,50 @@ func newHuffman() *huffman {
 		}
 		h.beyond[length] = uint64(next) << (32 - length)
 	}
+	for i := range h.folded {
+		h.folded[i] = h.exact[lower[i]]
+	}
 	return h
 }
 
 // appendDecoded appends what src stands for to dst.
 func appendDecoded(dst, src []byte) ([]byte, error) {
-	var bits uint64 // the next n bits are on the right
+	// The shortest code has five bits.
+	dst = slices.Grow(dst, len(src)*8/5+1)
+	out, at := dst[:cap(dst)], len(dst)
+	var bits uint64 // the next n bits, on the left, and zeros
 	n := 0
-	for {
+	for h := code; ; {
 		if n < 32 {
 			if len(src) >= 4 {
-				bits = bits<<32 | uint64(src[0])<<24 | uint64(src[1])<<16 | uint64(src[2])<<8 | uint64(src[3])
+				w := uint32(src[0])<<24 | uint32(src[1])<<16 | uint32(src[2])<<8 | uint32(src[3])
+				bits |= uint64(w) << (32 - n)
 				src, n = src[4:], n+32
 			} else {
 				for _, c := range src {
-					bits, n = bits<<8|uint64(c), n+8
+					bits |= uint64(c) << (56 - n)
+					n += 8
 				}
 				src = nil
 				if n < endLength {
-					return appendRest(dst, bits, n)
+					return appendRest(out[:at], bits, n)
 				}
 			}
 		}
-		if f := code.fast[bits>>(n-fastBits)&(1<<fastBits-1)]; f != 0 {
-			dst = append(dst, byte(f>>4))
+		if f := h.fast[bits>>(64-fastBits)]; f != 0 {
+			out[at] = byte(f >> 4)
+			at++
+			bits <<= f & 15
 			n -= int(f & 15)
 			continue
 		}
-		s, length := code.long(bits << (64 - n) >> 32)
+		s, length := h.long(bits >> 32)
 		if s == endOfString {
 			return dst, errCode
 		}
-		dst = append(dst, byte(s))
+		out[at] = byte(s)
+		at++
+		bits <<= length
 		n -= length
 	}
 }
@@ -100,20 +120,20 @@ func appendDecoded(dst, src []byte) ([]byte, error) {
 // less than a byte, of ones only.
 func appendRest(dst []byte, bits uint64, n int) ([]byte, error) {
 	for n > 0 {
-		next := bits << (64 - n) >> 32
 		s, length := 0, 0
-		if f := code.fast[next>>(32-fastBits)]; f != 0 {
+		if f := code.fast[bits>>(64-fastBits)]; f != 0 {
 			s, length = int(f>>4), int(f&15)
 		} else {
-			s, length = code.long(next)
+			s, length = code.long(bits >> 32)
 		}
 		if length > n {
 			break
 		}
 		dst = append(dst, byte(s))
+		bits <<= length
 		n -= length
 	}
-	if n > 7 || bits&(1<<n-1) != 1<<n-1 {
+	if n > 7 || bits != ^(^uint64(0)>>n) {
 		return dst, errPadding
 	}
 	return dst, nil
@@ -127,33 +147,33 @@ func (h *huffman) long(next uint64) (symbol, length int) {
 	return int(h.sorted[int(next>>(32-length))+h.shift[length]]), length
 }
 
-// encodedLength is how many bytes s has in the code, with capital letters of ASCII made small if fold says so.
-func encodedLength(s string, fold bool) int {
+// symbolsOf returns the codes for a string whose capital letters are made small if fold says so.
+func symbolsOf(fold bool) *symbols {
+	if fold {
+		return &code.folded
+	}
+	return &code.exact
+}
+
+// length is how many bytes s has in the code.
+func (t *symbols) length(s string) int {
 	n := 0
 	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if fold {
-			c = lower[c]
-		}
-		n += int(codeLengths[c])
+		n += int(t[s[i]].length)
 	}
 	return (n + 7) / 8
 }
 
-// appendEncoded appends s in the code.
-func appendEncoded(dst []byte, s string, fold bool) []byte {
-	var bits uint64
-	n := 0
+// append appends s in the code.
+func (t *symbols) append(dst []byte, s string) []byte {
+	var bits uint64 // the last n are not written yet
+	n := uint32(0)
 	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if fold {
-			c = lower[c]
-		}
-		length := int(codeLengths[c])
-		bits, n = bits<<length|uint64(code.codes[c]), n+length
+		c := &t[s[i]]
+		bits, n = bits<<(c.length&31)|uint64(c.bits), n+c.length
 		if n >= 32 {
 			n -= 32
-			w := uint32(bits >> n)
+			w := uint32(bits >> (n & 31))
 			dst = append(dst, byte(w>>24), byte(w>>16), byte(w>>8), byte(w))
 		}
 	}

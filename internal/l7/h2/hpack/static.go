@@ -61,9 +61,20 @@ func staticName(hash uint32, name string) int {
 	}
 }
 
+// staticEnds has, for the first index of a name, the index behind its last.
+var staticEnds = func() (t [dynamic]uint8) {
+	for i := dynamic - 1; i > 0; i-- {
+		t[i] = uint8(i + 1)
+		if i+1 < dynamic && static[i+1].Name == static[i].Name {
+			t[i] = t[i+1]
+		}
+	}
+	return t
+}()
+
 // staticPair finds the static field with the name of field i, the first of it, and a value; 0 is none.
 func staticPair(i int, value string) int {
-	for name := static[i].Name; i < dynamic && static[i].Name == name; i++ {
+	for end := int(staticEnds[i]); i < end; i++ {
 		if static[i].Value == value {
 			return i
 		}

@@ -33,6 +33,12 @@ func fields(kv ...string) []exchange.Field {
 	return f
 }
 
+// fieldOf is a field whose case is not kept.
+func fieldOf(f exchange.Field) (out field) {
+	out.set(f.Name, f.Value, false)
+	return out
+}
+
 type vector struct {
 	block  string
 	fields []exchange.Field
@@ -106,7 +112,7 @@ func TestExamples(t *testing.T) {
 			// The examples index whatever they can: our policy is left out.
 			var out []byte
 			for _, f := range v.fields {
-				f := fieldOf(f.Name, f.Value, false)
+				f := fieldOf(f)
 				out = e.public(out, &f, true)
 			}
 			if v.ours != "" {
@@ -159,21 +165,21 @@ func TestHuffman(t *testing.T) {
 	for i := range all {
 		all[i] = byte(i)
 		one := string(all[i : i+1])
-		if got, want := appendEncoded(nil, one, false), xnet.AppendHuffmanString(nil, one); !bytes.Equal(got, want) {
+		if got, want := symbolsOf(false).append(nil, one), xnet.AppendHuffmanString(nil, one); !bytes.Equal(got, want) {
 			t.Errorf("%q is %x, want %x", one, got, want)
 		}
 	}
 	for from := range 256 {
 		s := string(all[from:]) + string(all[:from])
-		wire := appendEncoded(nil, s, false)
-		if want := xnet.AppendHuffmanString(nil, s); !bytes.Equal(wire, want) || encodedLength(s, false) != len(wire) {
-			t.Fatalf("%q is %x, want %x; length %d", s, wire, want, encodedLength(s, false))
+		wire := symbolsOf(false).append(nil, s)
+		if want := xnet.AppendHuffmanString(nil, s); !bytes.Equal(wire, want) || symbolsOf(false).length(s) != len(wire) {
+			t.Fatalf("%q is %x, want %x; length %d", s, wire, want, symbolsOf(false).length(s))
 		}
 		if got, err := appendDecoded(nil, wire); string(got) != s || err != nil {
 			t.Fatalf("%x is %q, %v, want %q", wire, got, err, s)
 		}
 	}
-	if got := appendEncoded(nil, "ABC-xyz", true); !bytes.Equal(got, xnet.AppendHuffmanString(nil, "abc-xyz")) {
+	if got := symbolsOf(true).append(nil, "ABC-xyz"); !bytes.Equal(got, xnet.AppendHuffmanString(nil, "abc-xyz")) {
 		t.Errorf("folded: %x", got)
 	}
 }
