@@ -51,8 +51,8 @@ func (d *Decoder) Decode(dst []exchange.Field, block []byte) (fields []exchange.
 		block, d.err = d.field(block, first)
 	}
 	fields, d.fields = d.fields, nil
-	if d.memo != nil && cap(d.memo.scratch) > scratchKept {
-		d.memo.scratch = nil
+	if d.memo != nil {
+		d.memo.forget(d.err != nil)
 	}
 	if d.err != nil {
 		return dst, false, d.err
@@ -138,7 +138,7 @@ func (d *Decoder) field(b []byte, first int) ([]byte, error) {
 		return nil, err
 	}
 	d.take(&name, &value, indexed, never, first)
-	d.memo.scratch = d.memo.scratch[:0]
+	d.memo.forget(never)
 	return b, nil
 }
 

@@ -1,6 +1,7 @@
 package hpack
 
 import (
+	"bytes"
 	"runtime"
 	"slices"
 	"strings"
@@ -155,7 +156,8 @@ func TestErrorsBeyondLimits(t *testing.T) {
 }
 
 func TestNeverIndexed(t *testing.T) {
-	secret := "\x1f\x08" + str("Basic Zm9vOmJhcg==")
+	const credentials = "Basic Zm9vOmJhcg=="
+	secret := "\x1f\x08" + coded(credentials)
 	d := NewDecoder(plenty, plenty, nil)
 	var values []string
 	for range 3 {
@@ -170,6 +172,12 @@ func TestNeverIndexed(t *testing.T) {
 	}
 	if _, _, err := d.Decode(nil, []byte("\x82")); err != nil || d.NeverIndexed(1) {
 		t.Error("a secret of the block before is told of this one")
+	}
+	if _, _, err := d.Decode(nil, []byte(secret+"\x80")); err != errIndex {
+		t.Error(err)
+	}
+	if left := d.memo.scratch[:cap(d.memo.scratch)]; bytes.Contains(left, []byte(credentials)) || cap(left) == 0 {
+		t.Errorf("the scratch has %q", left)
 	}
 }
 

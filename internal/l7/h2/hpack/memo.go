@@ -94,3 +94,14 @@ func (m *Memo) put(l *literal, text string) {
 	set.tags[set.hand] = uint32(l.hash >> 32)
 	set.hand = (set.hand + 1) % memoWays
 }
+
+// forget ends the use of the scratch for one field, and wipes it if that may be a secret.
+func (m *Memo) forget(secret bool) {
+	if secret {
+		clear(m.scratch)
+	}
+	m.scratch = m.scratch[:0]
+	if cap(m.scratch) > scratchKept {
+		m.scratch = nil
+	}
+}
