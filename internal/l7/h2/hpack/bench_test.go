@@ -86,7 +86,7 @@ func TestNoAllocations(t *testing.T) {
 				b = e.Append(b, f.Name, f.Value)
 			}
 			b = e.Append(b, "Authorization", "Bearer of nothing")
-			b = e.Append(b, "X-Tenant", "Blue")
+			e.Append(b, "X-Tenant", "Blue")
 			i++
 		}
 		// Until the table has been full: what is seen for the second time there comes of hashes by chance only.
