@@ -43,6 +43,21 @@ func TestSecondTime(t *testing.T) {
 	}
 }
 
+// TestAllThatComesAgain: every field of every head gets into the table, and those that come once do not.
+func TestAllThatComesAgain(t *testing.T) {
+	e := NewEncoder(Options{})
+	var list []exchange.Field
+	for i := range 40 {
+		list = append(list, fields(fmt.Sprint("x-", i), "always")...)
+	}
+	for i := range 300 {
+		encode(e, append(list[:40:40], fields("date", fmt.Sprint(i), "x-request-id", fmt.Sprint(i), ":path", fmt.Sprint("/", i))...))
+	}
+	if b := encode(e, list); e.table.n != 40 || len(b) != 40 {
+		t.Errorf("%d of 40 in the table, and %d bytes", e.table.n, len(b))
+	}
+}
+
 func TestSecrets(t *testing.T) {
 	long := strings.Repeat("s", guessable)
 	for _, test := range []struct {

@@ -22,6 +22,7 @@ type encoderTable struct {
 type chains struct {
 	pairs, names [buckets]uint32
 	seen         [buckets]uint32 // hashes of fields that came once
+	dice         uint32
 }
 
 type entry struct {
@@ -89,6 +90,8 @@ func (t *encoderTable) name(f *field) int {
 }
 
 // again tells whether a field came before. What comes once, an identifier or a date, would push out what comes always.
+// Of fields that share a place one is kept, by chance: if each took it from the other, as they come in turn, neither would
+// ever be found.
 func (t *encoderTable) again(hash uint32) bool {
 	if t.chains == nil {
 		t.chains = &chains{}
@@ -97,7 +100,10 @@ func (t *encoderTable) again(hash uint32) bool {
 	if *p == hash {
 		return true
 	}
-	*p = hash
+	t.dice = t.dice*1664525 + 1013904223
+	if *p == 0 || t.dice>>31 > 0 {
+		*p = hash
+	}
 	return false
 }
 
