@@ -55,6 +55,7 @@ test: packages ## all tests; as root the kernel, node and system tests too. Two 
 checked: # one after the other
 	$(MAKE) generate-check
 	$(MAKE) unit
+	cd test/e2e && $(GO) vet ./...
 
 packages: ## install the Debian packages that the tests use, as root
 	@test/packages
