@@ -60,7 +60,7 @@ func testInstalled(t *testing.T) {
 	}
 	mustBeUntouched(t, pods)
 	if now := bot(t); now.Unexpected != earlier.Unexpected {
-		t.Errorf("the bot lost %d requests: %s", now.Unexpected-earlier.Unexpected, now.LastError)
+		t.Errorf("the bot lost %d requests: %s %v", now.Unexpected-earlier.Unexpected, now.LastError, now.Other)
 	}
 }
 

@@ -150,6 +150,15 @@ func testBefore(t *testing.T) {
 		lab.kubectl(t, "-n", voteNamespace, "rollout", "status", "deploy/"+d, "--timeout=90s")
 	}
 	mustAnswer(t)
+	// A client of gRPC that came before its server waits some seconds before it tries again: until then the bot gets a 503.
+	eventually(t, 60*time.Second, "three seconds without a failure that should not be", func() error {
+		first := bot(t)
+		time.Sleep(3 * time.Second) // the time that is counted
+		if now := bot(t); now.Unexpected > first.Unexpected || now.OK < first.OK+15 {
+			return fmt.Errorf("%d good answers, %d failures: %v", now.OK-first.OK, now.Unexpected-first.Unexpected, now.Other)
+		}
+		return nil
+	})
 	hits := uint64(0)
 	for node, s := range lab.capture(t, 5*time.Second, voteMarker) {
 		t.Logf("%s: %d packets, %d of %d connections TLS, plaintext %d times", node, s.Packets, s.TLSFlows, s.Flows, s.Hits[voteMarker])
