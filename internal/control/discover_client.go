@@ -36,8 +36,7 @@ type DiscoverClient struct {
 	up       atomic.Bool
 	changed  chan struct{}
 	states   chan struct{}
-	failed   chan struct{} // closed when the first stream has ended
-	failOnce sync.Once
+	ended    atomic.Bool // a stream has
 
 	mu   sync.Mutex // protects what follows
 	next chan struct{}
@@ -60,7 +59,7 @@ func NewDiscoverClient(cfg DiscoverConfig) *DiscoverClient {
 	}
 	cfg.Log = orDiscard(cfg.Log)
 	c := &DiscoverClient{
-		cfg: cfg, changed: make(chan struct{}, 1), states: make(chan struct{}, 1), failed: make(chan struct{}),
+		cfg: cfg, changed: make(chan struct{}, 1), states: make(chan struct{}, 1),
 		next: make(chan struct{}), subs: map[mesh.Name]bool{}, kick: make(chan struct{}, 1),
 	}
 	c.snapshot.Store(&mesh.Snapshot{})
@@ -151,21 +150,8 @@ func (c *DiscoverClient) States() <-chan struct{} { return c.states }
 // Await waits until there is a snapshot. It returns false when the first stream has ended before that, which is soon if the
 // controller is not there, or the context has.
 func (c *DiscoverClient) Await(ctx context.Context) bool {
-	for {
-		c.mu.Lock()
-		next := c.next
-		c.mu.Unlock()
-		if c.Synced() {
-			return true
-		}
-		select {
-		case <-next:
-		case <-c.failed:
-			return c.Synced()
-		case <-ctx.Done():
-			return false
-		}
-	}
+	_, err := c.Wait(ctx, func(*mesh.Snapshot) bool { return c.Synced() || c.ended.Load() })
+	return err == nil && c.Synced()
 }
 
 // Restore puts a signed state in force, unless the controller's own word is there already. Its endpoints are
@@ -200,10 +186,23 @@ func (c *DiscoverClient) set(d mesh.Delta, first bool) bool {
 	}
 	c.snapshot.Store(c.snapshot.Load().Apply(d))
 	c.synced.Store(true)
-	close(c.next)
-	c.next = make(chan struct{})
+	c.wake()
 	poke(c.changed)
 	return true
+}
+
+// lost notes that a stream has ended.
+func (c *DiscoverClient) lost() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended.Store(true)
+	c.wake()
+}
+
+// wake has everybody who waits look again. The caller holds the mutex.
+func (c *DiscoverClient) wake() {
+	close(c.next)
+	c.next = make(chan struct{})
 }
 
 // Run connects and reconnects until the context ends.
@@ -212,7 +211,7 @@ func (c *DiscoverClient) Run(ctx context.Context) error {
 }
 
 func (c *DiscoverClient) stream(ctx context.Context, conn *grpc.ClientConn) (useful bool, err error) {
-	defer c.failOnce.Do(func() { close(c.failed) })
+	defer c.lost()
 	ctx, cancel := context.WithCancel(ctx)
 	s, err := controlpb.NewControllerClient(conn).Discover(ctx)
 	if err != nil {
