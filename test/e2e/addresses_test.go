@@ -1,12 +1,10 @@
 package e2e
 
 import (
-	"encoding/json"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 )
 
 // testTwoAddresses: pods and a service with an address of each family. Every one of them leads into the mesh, is refused to
@@ -53,36 +51,8 @@ func testTwoAddresses(t *testing.T) {
 		})
 	}
 	t.Run("on the wire", func(t *testing.T) {
-		testWire6(t, in, netip.MustParseAddr(pods.Items[0].Status.PodIPs[1].IP), at(service.Spec.ClusterIPs[0], "9000"))
+		mustGoStraight(t, in, at(service.Spec.ClusterIPs[0], "9000"), netip.MustParseAddrPort(at(pods.Items[0].Status.PodIPs[1].IP, "9000")))
 	})
 }
 
 func at(addr, port string) string { return net.JoinHostPort(addr, port) }
-
-// testWire6: a client of the service's IPv6 address is seen to go, over mutual TLS, from its pod's IPv6 address to the server's.
-func testWire6(t *testing.T, ns string, server netip.Addr, service string) {
-	seen := lab.watch(t, 16*time.Second, "no such text")
-	l := startLoad(t, ns, "wire", lab.nodes[0], "-mode=tcp", "-workers=1", "-rate=10", "-calls=25", "-for=20s", "-to="+service)
-	var ips []struct{ IP string }
-	if err := json.Unmarshal([]byte(lab.kubectl(t, "-n", ns, "get", "pod", "wire", "-o", "jsonpath={.status.podIPs}")), &ips); err != nil || len(ips) != 2 {
-		t.Fatalf("addresses of the client: %v, %v", ips, err)
-	}
-	client := netip.MustParseAddr(ips[1].IP)
-	mustFlawless(t, "by the service's IPv6 address", l.wait(t, 60*time.Second), 25)
-	opened := 0
-	for node, s := range seen() {
-		for _, o := range s.Opened {
-			src, dst := netip.MustParseAddrPort(o.Src), netip.MustParseAddrPort(o.Dst)
-			if src.Addr() != client || dst.Port() == 53 {
-				continue
-			}
-			opened++
-			if dst != netip.AddrPortFrom(server, 9000) {
-				t.Errorf("%s at %s: a connection from %s to %s, want one to %s, port 9000", node, o.Where, src, dst, server)
-			}
-		}
-	}
-	if opened < 25 {
-		t.Errorf("%d connections were seen on the wire", opened)
-	}
-}

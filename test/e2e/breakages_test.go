@@ -218,11 +218,7 @@ func withoutRights(t *testing.T) (undo func()) {
 // asHinted mends what the hint of check says about it: by helm, with the values of the installation.
 func asHinted(t *testing.T) (undo func()) {
 	return restoring(t, func(ctx context.Context) error {
-		out, err := command(ctx, lab.Helm, append([]string{"--kubeconfig", lab.Kubeconfig, "upgrade", "fairlead", chart, "-n", systemNamespace,
-			"--force-conflicts", "--wait", "--timeout", "100s"}, settings()...)...)
-		if err != nil {
-			err = fmt.Errorf("%w\n%s", err, out)
-		}
+		_, err := tryHelm(ctx, append([]string{"upgrade", "fairlead", chart, "-n", systemNamespace, "--force-conflicts", "--wait", "--timeout", "100s"}, settings()...)...)
 		return err
 	})
 }

@@ -17,11 +17,19 @@ func helm(t testing.TB, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
+	out, err := tryHelm(ctx, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func tryHelm(ctx context.Context, args ...string) (string, error) {
 	out, err := command(ctx, lab.Helm, append([]string{"--kubeconfig", lab.Kubeconfig}, args...)...)
 	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		err = fmt.Errorf("%w\n%s", err, out)
 	}
-	return string(out)
+	return string(out), err
 }
 
 // settings are the values that the tests' installation has: FAIRLEAD_E2E_HELM are flags of helm, for a cluster that is not ours,

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -63,34 +64,49 @@ func testTraffic(t *testing.T) {
 			t.Errorf("requests over one HTTP/2 connection went to %v, want both replicas", r.Servers)
 		}
 	})
-	t.Run("addresses", func(t *testing.T) { testAddresses(t, in, strictPod) })
+	t.Run("addresses", func(t *testing.T) {
+		mustGoStraight(t, in, "strict:9000", netip.AddrPortFrom(netip.MustParseAddr(strictPod[1]), 9000))
+	})
 }
 
-// testAddresses: the packets go from pod address to pod address and the app's own port, as NetworkPolicy is written for.
-func testAddresses(t *testing.T, ns string, to [3]string) {
+// mustGoStraight wants the packets of a new client of "to" go from its pod's address to the server's address and the app's own
+// port, of one family, as NetworkPolicy is written for.
+func mustGoStraight(t *testing.T, ns, to string, server netip.AddrPort) {
+	t.Helper()
+	const calls = 25
 	seen := lab.watch(t, 18*time.Second, "no such text")
-	l := startLoad(t, ns, "addresses", lab.nodes[0], "-mode=tcp", "-workers=1", "-rate=10", "-calls=25", "-for=20s", "-to=strict:9000")
-	clients := podsOf(t, ns, "app=addresses")
-	if len(clients) != 1 {
-		t.Fatalf("clients: %v", clients)
-	}
-	from := clients[0]
-	mustFlawless(t, "addresses", l.wait(t, 60*time.Second), 25)
+	l := startLoad(t, ns, "straight", lab.nodes[0], "-mode=tcp", "-workers=1", "-rate=10", fmt.Sprint("-calls=", calls), "-for=20s", "-to="+to)
+	client := addressOf(t, ns, "straight", server.Addr().Is4())
+	mustFlawless(t, to, l.wait(t, 60*time.Second), calls)
 	opened := 0
 	for node, s := range seen() {
 		for _, o := range s.Opened {
-			if !strings.HasPrefix(o.Src, from[1]+":") || strings.HasSuffix(o.Dst, ":53") {
+			src, dst := netip.MustParseAddrPort(o.Src), netip.MustParseAddrPort(o.Dst)
+			if src.Addr() != client || dst.Port() == 53 {
 				continue
 			}
 			opened++
-			if o.Dst != to[1]+":9000" {
-				t.Errorf("%s at %s: a connection from %s to %s, want one to %s:9000", node, o.Where, o.Src, o.Dst, to[1])
+			if dst != server {
+				t.Errorf("%s at %s: a connection from %s to %s, want one to %s", node, o.Where, src, dst, server)
 			}
 		}
 	}
-	if opened < 25 {
+	if opened < calls {
 		t.Errorf("%d connections were seen on the wire", opened)
 	}
+}
+
+// addressOf is a pod's address of a family.
+func addressOf(t testing.TB, ns, pod string, v4 bool) netip.Addr {
+	t.Helper()
+	all := lab.kubectl(t, "-n", ns, "get", "pod", pod, "-o", "jsonpath={.status.podIPs[*].ip}")
+	for text := range strings.FieldsSeq(all) {
+		if a, err := netip.ParseAddr(text); err == nil && a.Is4() == v4 {
+			return a
+		}
+	}
+	t.Fatalf("pod %s has the addresses %q", pod, all)
+	return netip.Addr{}
 }
 
 // testHeadless: a StatefulSet behind a headless service, and a port of the host.

@@ -137,9 +137,8 @@ func testThreeControllers(t *testing.T) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
-		out, err := command(ctx, lab.Helm, "--kubeconfig", lab.Kubeconfig, "rollback", "fairlead", "-n", systemNamespace, "--force-conflicts", "--wait", "--timeout", "2m")
-		if err != nil {
-			t.Errorf("%v\n%s", err, out)
+		if _, err := tryHelm(ctx, "rollback", "fairlead", "-n", systemNamespace, "--force-conflicts", "--wait", "--timeout", "2m"); err != nil {
+			t.Error(err)
 		}
 	})
 	if n := lab.kubectl(t, "-n", systemNamespace, "get", "deploy", "fairlead-controller", "-o", "jsonpath={.status.readyReplicas}"); n != "3" {
