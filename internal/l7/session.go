@@ -79,7 +79,7 @@ func (s *httpSession) start(t exchange.Transport, k Kind) exchange.Protocol {
 	s.w.sessions[s] = struct{}{}
 	lim := s.w.e.lim.HTTP
 	if k == KindHTTP2 {
-		srv := h2.NewServer(t, h2.ServerConfig{Limits: lim, Private: s.route.private, Request: s.request})
+		srv := h2.NewServer(t, h2.ServerConfig{Limits: lim, Private: s.route.private, Memo: &s.w.memo, Request: s.request})
 		s.Protocol, s.server = srv, srv
 	} else {
 		srv := h1.NewServer(t, h1.ServerConfig{Limits: lim, Request: s.request})

@@ -43,7 +43,7 @@ func newUpstream(g *group, t exchange.Transport) *upstream {
 		u.client = u.h1
 		return u
 	}
-	cfg := h2.ClientConfig{Limits: lim, OnReady: func(*h2.Client) { u.heard = true; u.ready() }}
+	cfg := h2.ClientConfig{Limits: lim, Memo: &g.w.memo, OnReady: func(*h2.Client) { u.heard = true; u.ready() }}
 	if g.t.wire == wireMesh {
 		cfg.Private, cfg.Ping = true, meshPing
 	}

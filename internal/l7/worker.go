@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"fairlead.io/fairlead/internal/l7/h2"
 	"fairlead.io/fairlead/internal/l7/loop"
 )
 
@@ -13,7 +14,8 @@ type worker struct {
 	l        *loop.Loop
 	groups   map[target]*group
 	sessions map[*httpSession]struct{}
-	panics   uint64 // of the loop, as far as they were reported
+	memo     h2.Memo // of header strings
+	panics   uint64  // of the loop, as far as they were reported
 }
 
 func newWorker(e *Engine, l *loop.Loop) *worker {

@@ -8,7 +8,10 @@
 //     their credit (Consumed) before they have been handed on: this is all the back pressure there is.
 package exchange
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // HighWater is the mark of a Transport: when a Write leaves more than this pending, Writable follows once nothing is.
 const HighWater = 256 << 10
@@ -56,7 +59,19 @@ type Loop interface {
 }
 
 // Field is one header or trailer field. Name keeps the case it had on the wire.
-type Field struct{ Name, Value string }
+type Field struct {
+	Name, Value string
+	// Sensitive says that it came as never indexed and has to travel on as such (RFC 7541 section 6.2.3).
+	Sensitive bool
+}
+
+// String shows a field, but not the value of one that is sensitive.
+func (f Field) String() string {
+	if f.Sensitive {
+		return "{" + f.Name + " (sensitive)}"
+	}
+	return "{" + f.Name + " " + f.Value + "}"
+}
 
 // Head is the head of a request or of a response, in the form of HTTP/2: pseudo-fields apart, hop-by-hop fields
 // gone (RFC 9110 section 7.6.1), "TE: trailers" kept. Host is in Authority, never in Fields.
@@ -75,6 +90,13 @@ type Head struct {
 	// Service is the destination that the dialling proxy resolved, "namespace/name:port". It travels on private
 	// HTTP/2 only.
 	Service string
+}
+
+// Clone is a copy that lives on after the call in which h was passed.
+func (h *Head) Clone() Head {
+	c := *h
+	c.Fields = slices.Clone(h.Fields)
+	return c
 }
 
 // Version of HTTP.

@@ -109,7 +109,7 @@ func TestPrivate(t *testing.T) {
 	a, b := &wiretest.Wire{}, &wiretest.Wire{}
 	c := NewClient(a, ClientConfig{Private: true})
 	s := NewServer(b, ServerConfig{Private: true, Request: func(x *exchange.Exchange, h *exchange.Head, _ bool) {
-		got = *h
+		got = h.Clone()
 		x.ResponseHead(&exchange.Head{Status: 101, Protocol: "chat/1", Version: exchange.HTTP11, Length: -1}, false)
 	}})
 	down := &wiretest.Sink{}

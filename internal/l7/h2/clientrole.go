@@ -21,7 +21,7 @@ func (c *clientRole) headers(id uint32, fields []exchange.Field, how block) erro
 	case st.responded:
 		return c.trailers(st, fields, how)
 	}
-	h, err := readResponse(fields, c.private)
+	h, err := c.reading.response(fields, c.private)
 	if err != nil || len(h.Fields) > c.lim.HeadFields {
 		return c.streamError(st, codeProtocol, "malformed response head")
 	}
@@ -62,7 +62,7 @@ func (c *clientRole) final(st *stream, h *exchange.Head, end bool) error {
 }
 
 func (c *clientRole) trailers(st *stream, fields []exchange.Field, how block) error {
-	f, err := readTrailers(fields, c.private)
+	f, err := c.reading.trailers(fields, c.private)
 	if err != nil || !how.end || st.tunnel || st.length >= 0 && st.got != st.length {
 		return c.streamError(st, codeProtocol, "malformed trailers")
 	}

@@ -34,8 +34,8 @@ type conn struct {
 	role    role
 	server  bool
 	private bool
-	enc     *encoder
-	dec     *decoder
+	coding  coding
+	reading reading
 	scratch [64]byte
 
 	streams  map[uint32]*stream
@@ -63,10 +63,10 @@ type conn struct {
 }
 
 // init fills in a zero conn.
-func (c *conn) init(t exchange.Transport, lim exchange.Limits, r role, private, server bool) {
+func (c *conn) init(t exchange.Transport, lim exchange.Limits, r role, private, server bool, memo *Memo) {
 	c.t, c.lim, c.role, c.private, c.server = t, lim.WithDefaults(), r, private, server
 	c.streams = make(map[uint32]*stream)
-	c.enc, c.dec = newEncoder(), newDecoder(&c.lim)
+	c.coding.init(&c.lim, private, memo)
 	c.sendWindow, c.peerWindow, c.recvWindow = defaultWindow, defaultWindow, defaultWindow
 	c.peerStreams = 100 // until the peer says
 }

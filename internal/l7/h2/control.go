@@ -38,7 +38,7 @@ func (c *conn) onSettings(f *frame) error {
 func (c *conn) setting(id uint16, v uint32) error {
 	switch id {
 	case setTableSize:
-		c.enc.resize(v)
+		c.coding.enc.Resize(int(v))
 	case setPush:
 		if v > 1 || v == 1 && !c.server {
 			return fatal(codeProtocol, "malformed ENABLE_PUSH")

@@ -21,16 +21,16 @@ const (
 	fieldProtocol = "fairlead-protocol"
 )
 
-// reading collects a head from decoded fields.
+// reading collects a head from decoded fields. A connection has one: what it returns is valid until the next head.
 type reading struct {
-	private, response bool
-	head              exchange.Head
-	seen              [6]bool // pseudo-fields
-	regular           bool
-	host              string
-	hosts             int
-	version, method   string
-	status, protocol  string
+	private, isResponse bool
+	head                exchange.Head
+	seen                [6]bool // pseudo-fields
+	regular             bool
+	host                string
+	hosts               int
+	version, method     string
+	status, protocol    string
 }
 
 const (
@@ -42,9 +42,23 @@ const (
 	seenStatus
 )
 
+// reset begins a new head in the room of the one before.
+func (r *reading) reset(private, isResponse bool) {
+	room := r.head.Fields[:0]
+	*r = reading{private: private, isResponse: isResponse}
+	r.head.Length, r.head.Version, r.head.Fields = -1, exchange.HTTP2, room
+}
+
+// forget lets go of the head's strings.
+func (r *reading) forget() {
+	clear(r.head.Fields)
+	r.reset(false, false)
+	if cap(r.head.Fields) > keptFields {
+		r.head.Fields = nil
+	}
+}
+
 func (r *reading) all(fields []exchange.Field) error {
-	r.head.Length, r.head.Version = -1, exchange.HTTP2
-	r.head.Fields = make([]exchange.Field, 0, len(fields))
 	for i := range fields {
 		var err error
 		if strings.HasPrefix(fields[i].Name, ":") {
@@ -83,7 +97,7 @@ func (r *reading) pseudo(name, value string) error {
 	default:
 		return malformed("unknown pseudo-field")
 	}
-	if r.regular || r.seen[which] || r.response != (which == seenStatus) {
+	if r.regular || r.seen[which] || r.isResponse != (which == seenStatus) {
 		return malformed("misplaced pseudo-field")
 	}
 	r.seen[which] = true
@@ -163,9 +177,9 @@ func validField(f exchange.Field, private bool) error {
 
 func space(c byte) bool { return c == ' ' || c == '\t' }
 
-// readRequest makes a request's head of decoded fields.
-func readRequest(fields []exchange.Field, private bool) (*exchange.Head, error) {
-	r := &reading{private: private}
+// request makes a request's head of decoded fields.
+func (r *reading) request(fields []exchange.Field, private bool) (*exchange.Head, error) {
+	r.reset(private, false)
 	if err := r.all(fields); err != nil {
 		return nil, err
 	}
@@ -240,9 +254,9 @@ func (r *reading) restore() {
 	}
 }
 
-// readResponse makes a response's head of decoded fields.
-func readResponse(fields []exchange.Field, private bool) (*exchange.Head, error) {
-	r := &reading{private: private, response: true}
+// response makes a response's head of decoded fields.
+func (r *reading) response(fields []exchange.Field, private bool) (*exchange.Head, error) {
+	r.reset(private, true)
 	if err := r.all(fields); err != nil {
 		return nil, err
 	}
@@ -260,9 +274,9 @@ func readResponse(fields []exchange.Field, private bool) (*exchange.Head, error)
 	return h, nil
 }
 
-// readTrailers checks trailer fields; those that are ours, or that frame, do not travel on.
-func readTrailers(fields []exchange.Field, private bool) ([]exchange.Field, error) {
-	out := make([]exchange.Field, 0, len(fields))
+// trailers checks trailer fields; those that are ours, or that frame, do not travel on.
+func (r *reading) trailers(fields []exchange.Field, private bool) ([]exchange.Field, error) {
+	r.reset(private, false)
 	for _, f := range fields {
 		if strings.HasPrefix(f.Name, ":") {
 			return nil, malformed("pseudo-field in trailers")
@@ -276,7 +290,7 @@ func readTrailers(fields []exchange.Field, private bool) ([]exchange.Field, erro
 		if exchange.Ours(f.Name) || strings.EqualFold(f.Name, "content-length") || strings.EqualFold(f.Name, "host") {
 			continue
 		}
-		out = append(out, f)
+		r.head.Fields = append(r.head.Fields, f)
 	}
-	return out, nil
+	return r.head.Fields, nil
 }

@@ -11,7 +11,7 @@ func TestPrivateFieldsAreBelievedOfProxiesOnly(t *testing.T) {
 	fields := []exchange.Field{{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"}, {Name: ":authority", Value: "a"},
 		{Name: ":path", Value: "/"}, {Name: fieldService, Value: "shop/web:80"}, {Name: fieldVersion, Value: "10"}, {Name: "fairlead-new", Value: "x"}}
 	for _, private := range []bool{false, true} {
-		h, err := readRequest(fields, private)
+		h, err := new(reading).request(fields, private)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,80 +1,58 @@
 package h2
 
 import (
-	"bytes"
-	"strings"
-
-	"golang.org/x/net/http2/hpack"
-
 	"fairlead.io/fairlead/internal/l7/exchange"
+	"fairlead.io/fairlead/internal/l7/h2/hpack"
 )
 
-// table size that both directions use: the protocol's default.
-const tableSize = 4096
+// Memo remembers strings of header blocks for all connections of a loop. The zero value is ready.
+type Memo = hpack.Memo
 
-// decoder turns header blocks into fields. It is the only user of the library's decoder.
-type decoder struct {
+// keptFields is how many decoded fields a connection has room for while it is idle.
+const keptFields = 32
+
+// coding is the header compression of a connection.
+type coding struct {
+	enc    *hpack.Encoder
 	dec    *hpack.Decoder
-	lim    *exchange.Limits
+	block  []byte // that is being written
 	fields []exchange.Field
-	size   int
-	large  bool
 }
 
-func newDecoder(lim *exchange.Limits) *decoder {
-	d := &decoder{lim: lim}
-	d.dec = hpack.NewDecoder(tableSize, d.emit)
-	d.dec.SetMaxStringLength(lim.HeadBytes)
-	return d
+// init fills in a zero coding. Between our own nodes names keep their case, and the Huffman code would save bytes that nobody counts.
+func (c *coding) init(lim *exchange.Limits, private bool, memo *Memo) {
+	c.enc = hpack.NewEncoder(hpack.Options{Plain: private, KeepCase: private})
+	// Pseudo-fields and those that travel as ours are not counted as fields of a head.
+	c.dec = hpack.NewDecoder(lim.HeadBytes, lim.HeadFields+8, memo)
 }
 
-func (d *decoder) emit(f hpack.HeaderField) {
-	d.size += len(f.Name) + len(f.Value) + 32
-	if d.size > d.lim.HeadBytes || len(d.fields) >= d.lim.HeadFields+8 {
-		d.large = true
-		d.dec.SetEmitEnabled(false)
+// decode reads one whole block. The fields are valid until forget; large says that there were too many.
+func (c *coding) decode(block []byte) (fields []exchange.Field, large bool, err error) {
+	fields, large, err = c.dec.Decode(c.fields[:0], block)
+	if err != nil {
+		return nil, false, &connError{codeCompression, err.Error()}
+	}
+	c.fields = fields
+	return fields, large, nil
+}
+
+// forget lets go of the decoded fields.
+func (c *coding) forget() {
+	clear(c.fields)
+	if cap(c.fields) > keptFields {
+		c.fields = nil
+	}
+}
+
+// begin starts a new block.
+func (c *coding) begin() { c.block = c.block[:0] }
+
+func (c *coding) put(name, value string) { c.block = c.enc.Append(c.block, name, value) }
+
+func (c *coding) putField(name, value string, sensitive bool) {
+	if sensitive {
+		c.block = c.enc.AppendSecret(c.block, name, value)
 		return
 	}
-	d.fields = append(d.fields, exchange.Field{Name: f.Name, Value: f.Value})
-}
-
-// decode reads one whole block. The fields are valid until the next call; large says that there were too many.
-func (d *decoder) decode(block []byte) (fields []exchange.Field, large bool, err error) {
-	d.fields, d.size, d.large = d.fields[:0], 0, false
-	d.dec.SetEmitEnabled(true)
-	if _, err := d.dec.Write(block); err != nil {
-		return nil, false, fatal(codeCompression, "header block does not decode")
-	}
-	if err := d.dec.Close(); err != nil {
-		return nil, false, fatal(codeCompression, "header block is cut short")
-	}
-	return d.fields, d.large, nil
-}
-
-// encoder turns fields into a header block. It is the only user of the library's encoder.
-type encoder struct {
-	buf bytes.Buffer
-	enc *hpack.Encoder
-}
-
-func newEncoder() *encoder {
-	e := &encoder{}
-	e.enc = hpack.NewEncoder(&e.buf)
-	e.enc.SetMaxDynamicTableSizeLimit(tableSize)
-	return e
-}
-
-func (e *encoder) resize(n uint32) { e.enc.SetMaxDynamicTableSize(min(n, tableSize)) }
-
-func (e *encoder) reset() { e.buf.Reset() }
-
-func (e *encoder) field(name, value string) {
-	// Writing to a bytes.Buffer has no error.
-	_ = e.enc.WriteField(hpack.HeaderField{Name: name, Value: value, Sensitive: secret(name)})
-}
-
-// secret tells whether a field must not enter a compression table, where a guess could be tested against it.
-func secret(name string) bool {
-	return len(name) == len("authorization") && strings.EqualFold(name, "authorization") ||
-		len(name) == len("proxy-authorization") && strings.EqualFold(name, "proxy-authorization")
+	c.block = c.enc.Append(c.block, name, value)
 }

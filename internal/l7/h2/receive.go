@@ -130,12 +130,15 @@ func (c *conn) onContinuation(f *frame) error {
 func (c *conn) onBlock(b []byte) error {
 	how := c.open
 	c.open = block{}
-	fields, large, err := c.dec.decode(b)
+	fields, large, err := c.coding.decode(b)
 	if err != nil {
 		return err
 	}
 	how.large = large
-	return c.role.headers(how.id, fields, how)
+	err = c.role.headers(how.id, fields, how)
+	c.coding.forget()
+	c.reading.forget()
+	return err
 }
 
 func (c *conn) onReset(f *frame) error {

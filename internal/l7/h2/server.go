@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 type ServerConfig struct {
 	Limits  exchange.Limits
 	Private bool
+	Memo    *Memo         // shared with other connections of the loop; nil is one of its own
 	Ping    time.Duration // of silence before a PING, and to wait for its answer; 0 is never
 	// Request is called with each request: x.Down is the server. The callee gives the head to an upstream and
 	// calls x.Bind, or calls x.Fail, at once or later. The head is valid during the call only; its strings live on.
@@ -29,7 +31,7 @@ type Server struct {
 // NewServer makes a server for a connection that a client has opened, and sends its settings.
 func NewServer(t exchange.Transport, cfg ServerConfig) *Server {
 	s := &Server{cfg: cfg}
-	s.init(t, cfg.Limits, (*serverRole)(s), cfg.Private, true)
+	s.init(t, cfg.Limits, (*serverRole)(s), cfg.Private, true, cfg.Memo)
 	s.start()
 	s.keepAlive(cfg.Ping)
 	return s
@@ -92,7 +94,7 @@ func (s *serverRole) headers(id uint32, fields []exchange.Field, how block) erro
 	if how.large {
 		return s.tooLarge(id, how.end)
 	}
-	h, err := readRequest(fields, s.private)
+	h, err := s.reading.request(fields, s.private)
 	if err != nil || how.self || how.end && h.Length > 0 {
 		return s.refuse(id, codeProtocol)
 	}
@@ -141,7 +143,7 @@ func (s *serverRole) trailers(st *stream, fields []exchange.Field, how block) er
 	if st.remoteEnd {
 		return s.streamError(st, codeClosed, "HEADERS behind END_STREAM")
 	}
-	f, err := readTrailers(fields, s.private)
+	f, err := s.reading.trailers(fields, s.private)
 	if err != nil || !how.end || how.large || how.self || st.tunnel || st.length >= 0 && st.got != st.length {
 		return s.streamError(st, codeProtocol, "malformed trailers")
 	}
@@ -149,7 +151,7 @@ func (s *serverRole) trailers(st *stream, fields []exchange.Field, how block) er
 	switch {
 	case st.unwanted:
 	case st.x.Up == nil || st.held != nil:
-		st.heldEnd, st.heldTrailers = true, f
+		st.heldEnd, st.heldTrailers = true, slices.Clone(f)
 	case len(f) == 0:
 		st.x.RequestData(nil, true)
 	default:

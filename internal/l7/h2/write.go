@@ -9,34 +9,34 @@ import (
 
 // writeRequest sends a request's head.
 func (c *conn) writeRequest(id uint32, h *exchange.Head, end bool) {
-	e := c.enc
-	e.reset()
+	e := &c.coding
+	e.begin()
 	method, extended := h.Method, h.Protocol != ""
 	if extended {
 		method = "CONNECT"
 	}
-	e.field(":method", method)
+	e.put(":method", method)
 	if method != "CONNECT" || extended {
 		scheme := h.Scheme
 		if scheme == "" {
 			scheme = "http"
 		}
-		e.field(":scheme", scheme)
-		e.field(":path", h.Path)
+		e.put(":scheme", scheme)
+		e.put(":path", h.Path)
 	}
 	if h.Authority != "" {
-		e.field(":authority", h.Authority)
+		e.put(":authority", h.Authority)
 	}
 	if extended {
-		e.field(":protocol", h.Protocol)
+		e.put(":protocol", h.Protocol)
 	}
 	if c.private {
-		e.field(fieldVersion, version(h.Version))
+		e.put(fieldVersion, version(h.Version))
 		if extended {
-			e.field(fieldMethod, h.Method)
+			e.put(fieldMethod, h.Method)
 		}
 		if h.Service != "" {
-			e.field(fieldService, h.Service)
+			e.put(fieldService, h.Service)
 		}
 	}
 	c.encodeFields(h.Fields, h.Length)
@@ -45,20 +45,20 @@ func (c *conn) writeRequest(id uint32, h *exchange.Head, end bool) {
 
 // writeResponse sends a response's head. 101 has no meaning in HTTP/2: an accepted upgrade is 200.
 func (c *conn) writeResponse(id uint32, h *exchange.Head, end bool) {
-	e := c.enc
-	e.reset()
+	e := &c.coding
+	e.begin()
 	status := h.Status
 	if status == 101 {
 		status = 200
 	}
-	e.field(":status", strconv.Itoa(status))
+	e.put(":status", strconv.Itoa(status))
 	if c.private {
-		e.field(fieldVersion, version(h.Version))
+		e.put(fieldVersion, version(h.Version))
 		if h.Status == 101 {
-			e.field(fieldStatus, "101")
+			e.put(fieldStatus, "101")
 		}
 		if h.Protocol != "" {
-			e.field(fieldProtocol, h.Protocol)
+			e.put(fieldProtocol, h.Protocol)
 		}
 	}
 	c.encodeFields(h.Fields, h.Length)
@@ -66,7 +66,7 @@ func (c *conn) writeResponse(id uint32, h *exchange.Head, end bool) {
 }
 
 func (c *conn) writeTrailers(id uint32, f []exchange.Field) {
-	c.enc.reset()
+	c.coding.begin()
 	c.encodeFields(f, -1)
 	c.writeBlock(id, true)
 }
@@ -97,19 +97,16 @@ func (c *conn) encodeFields(fields []exchange.Field, length int64) {
 		case strings.EqualFold(name, "te"):
 			value = "trailers"
 		}
-		if !c.private {
-			name = strings.ToLower(name)
-		}
-		c.enc.field(name, value)
+		c.coding.putField(name, value, fields[i].Sensitive)
 	}
 	if !sized {
-		c.enc.field("content-length", strconv.FormatInt(length, 10))
+		c.coding.put("content-length", strconv.FormatInt(length, 10))
 	}
 }
 
 // writeBlock sends what the encoder holds as HEADERS and, where it does not fit, CONTINUATION.
 func (c *conn) writeBlock(id uint32, end bool) {
-	block := c.enc.buf.Bytes()
+	block := c.coding.block
 	kind, flags := byte(frameHeaders), byte(0)
 	if end {
 		flags = flagEndStream

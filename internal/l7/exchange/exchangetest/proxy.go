@@ -94,8 +94,8 @@ func (p *Proxy) server(t exchange.Transport) exchange.Protocol {
 
 func (p *Proxy) request(x *exchange.Exchange, h *exchange.Head, end bool) {
 	x.Observer = p
-	p.Heads = append(p.Heads, *h)
-	p.waiting = append(p.waiting, &order{x, *h, end})
+	p.Heads = append(p.Heads, h.Clone())
+	p.waiting = append(p.waiting, &order{x, h.Clone(), end})
 	p.serve()
 }
 

@@ -17,7 +17,6 @@ type Decoder struct {
 	fields []exchange.Field
 	size   int
 	large  bool
-	never  []int // which fields came as never indexed
 }
 
 // NewDecoder makes a decoder of lists with at most so many bytes, counted as SETTINGS_MAX_HEADER_LIST_SIZE counts, and so
@@ -44,7 +43,7 @@ func (d *Decoder) Decode(dst []exchange.Field, block []byte) (fields []exchange.
 	if d.err != nil {
 		return dst, false, d.err
 	}
-	d.fields, d.size, d.large, d.never = dst, 0, false, d.never[:0]
+	d.fields, d.size, d.large = dst, 0, false
 	first := len(dst)
 	block, d.err = d.updates(block)
 	for len(block) > 0 && d.err == nil {
@@ -58,17 +57,6 @@ func (d *Decoder) Decode(dst []exchange.Field, block []byte) (fields []exchange.
 		return dst, false, d.err
 	}
 	return fields, d.large, nil
-}
-
-// NeverIndexed tells whether field i of the last block must never be in a table, here and further on (RFC 7541
-// section 6.2.3). Fields are counted from the first that the call appended.
-func (d *Decoder) NeverIndexed(i int) bool {
-	for _, n := range d.never {
-		if n == i {
-			return true
-		}
-	}
-	return false
 }
 
 func isUpdate(c byte) bool { return c&0xe0 == 0x20 }
@@ -154,17 +142,13 @@ func (d *Decoder) take(name, value *literal, indexed, never bool, first int) {
 	if !fits && !indexed {
 		return
 	}
-	f := exchange.Field{Name: d.text(name, true), Value: d.text(value, !never)}
+	f := exchange.Field{Name: d.text(name, true), Value: d.text(value, !never), Sensitive: never}
 	if indexed {
 		d.table.add(f)
 	}
-	if !fits {
-		return
+	if fits {
+		d.fields = append(d.fields, f)
 	}
-	if never {
-		d.never = append(d.never, len(d.fields)-first)
-	}
-	d.fields = append(d.fields, f)
 }
 
 // fits counts a field. After one that does not fit none does.
