@@ -90,7 +90,7 @@ func (l *Loop) attach(c *conn, first []byte, start func(exchange.Transport) exch
 			l.gone = append(l.gone, c)
 			return
 		}
-		l.conns[c.fd] = c
+		l.addConn(c)
 		c.proto = ended{} // a panic in start has nobody to tell
 		l.guard(c, func() {
 			c.proto = start(c)
@@ -218,7 +218,7 @@ func (c *conn) finish(err error) {
 	if c.cancel != nil {
 		c.cancel()
 	}
-	delete(c.l.conns, c.fd)
+	c.l.dropConn(c)
 	unix.Close(c.fd)
 	c.in, c.out, c.wire = nil, nil, nil
 	c.l.gone = append(c.l.gone, c)
@@ -253,7 +253,7 @@ func (c *conn) event(ev uint32) {
 }
 
 func (c *conn) read() {
-	n, err := unix.Read(c.fd, c.l.buf)
+	n, err := recv(c.fd, c.l.buf)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 	case err != nil:

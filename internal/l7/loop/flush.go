@@ -55,7 +55,7 @@ func (c *conn) encrypt() error {
 // send gives the wire buffer to the kernel. It returns false if the connection is no more.
 func (c *conn) send() bool {
 	for c.sent < len(c.wire) {
-		n, err := unix.SendmsgN(c.fd, c.wire[c.sent:], nil, nil, unix.MSG_NOSIGNAL)
+		n, err := send(c.fd, c.wire[c.sent:])
 		if err == unix.EINTR {
 			continue
 		}

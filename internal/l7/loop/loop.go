@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -46,16 +45,18 @@ type Loop struct {
 	file   *os.File
 	raw    syscall.RawConn
 	now    time.Time
-	conns  map[int]*conn
+	conns  []*conn // by descriptor
+	open   int     // how many there are
 	dirty  []*conn // have output or a changed event mask
 	again  []*conn // have input that was left over, and were resumed
 	gone   []*conn // closed; Closed not yet called
 	timers timers
-	armed  time.Time // deadline that the netpoller holds
-	buf    []byte    // what was read
-	plain  []byte    // what TLS made of it
-	spare  [][]byte  // empty buffers
+	pace   pace
+	buf    []byte   // what was read
+	plain  []byte   // what TLS made of it
+	spare  [][]byte // empty buffers
 	events [turnEvents]unix.EpollEvent
+	waiting
 	panics atomic.Uint64
 
 	posted struct {
@@ -79,7 +80,8 @@ func New(log *slog.Logger) (*Loop, error) {
 		unix.Close(epoll)
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	l := &Loop{log: log, epoll: epoll, wake: wake, now: time.Now(), conns: map[int]*conn{}}
+	l := &Loop{log: log, epoll: epoll, wake: wake, now: time.Now()}
+	l.waiting.poll = l.poll
 	if err := l.nest(); err != nil {
 		unix.Close(wake)
 		return nil, err
@@ -166,16 +168,14 @@ func (l *Loop) turn() error {
 		return err
 	}
 	l.now = time.Now()
-	for i := range n {
-		ev := &l.events[i]
-		if int(ev.Fd) == l.wake {
-			var b [8]byte
-			_, _ = unix.Read(l.wake, b[:]) // empty if it was read for an earlier wake
-			continue
-		}
-		if c := l.conns[int(ev.Fd)]; c != nil {
-			l.guard(c, func() { c.event(ev.Events) })
-		}
+	l.pace.saw(n, l.now)
+	l.serve(n)
+	if l.pace.busy && len(l.dirty) > 0 {
+		doze(gathering)
+		n = l.look()
+		l.now = time.Now()
+		l.pace.saw(n, l.now)
+		l.serve(n)
 	}
 	l.runPosted()
 	l.runTimers()
@@ -183,42 +183,41 @@ func (l *Loop) turn() error {
 	return nil
 }
 
-// wait parks until there are events or the next timer is due.
-func (l *Loop) wait() (n int, err error) {
-	if l.unsettled() {
-		runtime.Gosched()
-		if n, _ = unix.EpollWait(l.epoll, l.events[:], 0); n < 0 {
-			n = 0
+// serve hands the events that were found to their connections.
+func (l *Loop) serve(n int) {
+	for i := range n {
+		ev := &l.events[i]
+		fd := int(ev.Fd)
+		if fd == l.wake {
+			var b [8]byte
+			_, _ = recv(l.wake, b[:]) // empty if it was read for an earlier wake
+			continue
 		}
-		return n, nil
-	}
-	if due := l.timers.next(); !due.Equal(l.armed) {
-		l.armed = due
-		if err := l.file.SetReadDeadline(due); err != nil {
-			return 0, fmt.Errorf("arm loop timer: %w", err)
+		if c := l.conn(fd); c != nil {
+			l.guard(c, func() { c.event(ev.Events) })
 		}
 	}
-	var errno error
-	err = l.raw.Read(func(fd uintptr) bool {
-		n, errno = unix.EpollWait(int(fd), l.events[:], 0)
-		return n != 0
-	})
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		// With the deadline passed the poller does not even look: look here, so that timers cannot starve events.
-		if n, errno = unix.EpollWait(l.epoll, l.events[:], 0); n < 0 {
-			n = 0
-		}
-		l.armed = time.Unix(0, 1) // no due time equals it: the deadline is set anew
-		return n, nil
-	case err != nil:
-		return 0, fmt.Errorf("wait for events: %w", err)
-	case n < 0 && errno == unix.EINTR:
-		return 0, nil
-	case n < 0:
-		return 0, fmt.Errorf("epoll wait: %w", errno)
+}
+
+// conn is the connection with a descriptor, or nil.
+func (l *Loop) conn(fd int) *conn {
+	if fd >= len(l.conns) {
+		return nil
 	}
-	return n, nil
+	return l.conns[fd]
+}
+
+func (l *Loop) addConn(c *conn) {
+	if c.fd >= len(l.conns) {
+		l.conns = append(l.conns, make([]*conn, max(c.fd+1-len(l.conns), len(l.conns)))...)
+	}
+	l.conns[c.fd] = c
+	l.open++
+}
+
+func (l *Loop) dropConn(c *conn) {
+	l.conns[c.fd] = nil
+	l.open--
 }
 
 func (l *Loop) runPosted() {
@@ -302,12 +301,14 @@ func (l *Loop) guard(c *conn, f func()) {
 func (l *Loop) shut() {
 	for {
 		for _, c := range l.conns {
-			c.reset()
-			c.finish(ErrStopped)
+			if c != nil {
+				c.reset()
+				c.finish(ErrStopped)
+			}
 		}
 		l.settle()
 		l.posted.Lock()
-		if len(l.posted.queue) == 0 && len(l.conns) == 0 && !l.unsettled() {
+		if len(l.posted.queue) == 0 && l.open == 0 && !l.unsettled() {
 			l.posted.closed = true
 			l.posted.Unlock()
 			break
