@@ -179,3 +179,45 @@ func resetAll(c *net.TCPConn, code http2.ErrCode, seen *atomic.Int32) {
 		}
 	}
 }
+
+// doneTeller says when a request has ended, as far as the exchange is concerned.
+type doneTeller struct {
+	nobody
+	done chan struct{}
+}
+
+func (d doneTeller) Request(*RequestRecord) { d.done <- struct{}{} }
+
+// TestSlowClientsGiveTheirCreditBack: responses that have ended wait in the proxy until their clients take them. The window of the
+// connection that they came by must be whole again afterwards, or those who share it starve.
+func TestSlowClientsGiveTheirCreditBack(t *testing.T) {
+	const size = 100_000 // less than a stream's window
+	w := newWorld(t)
+	client, server := w.pod(1, true), w.pod(2, true)
+	in := w.in(server, 8080, w.httpApp(func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, size)) }))
+	out := w.out(client, w.service("10.96.0.1:80", mesh.HTTP2, w.endpoint(server, 8080)))
+	rec := doneTeller{done: make(chan struct{}, 1)}
+	one := func(c *Config) { c.Loops = 1 }
+	w.node(rec, one, client.spec([]net.Listener{out}, nil))
+	w.node(nil, one, server.spec(nil, []net.Listener{in}))
+	c := newFramedCaller(t, out, false)
+	c.c.Write(frame(nil, 4, 0, 0, "\x00\x04\x00\x00\x00\x00")) // SETTINGS_INITIAL_WINDOW_SIZE of 0
+	for i := range 3 * (2 << 20) / size {
+		c.c.Write(frame(nil, 1, 0x5, c.id, c.block))
+		select {
+		case <-rec.done:
+		case <-time.After(5 * time.Second):
+			t.Fatalf("request %d gets no answer", i+1)
+		}
+		credit := string([]byte{0, size >> 16, size >> 8 & 0xff, size & 0xff})
+		c.c.Write(frame(frame(nil, 8, 0, 0, credit), 8, 0, c.id, credit))
+		for end := false; !end; {
+			kind, flags, _, err := c.next()
+			if err != nil || kind == 3 || kind == 7 {
+				t.Fatalf("request %d: frame %d, %v", i+1, kind, err)
+			}
+			end = kind == 0 && flags&1 > 0
+		}
+		c.id += 2
+	}
+}

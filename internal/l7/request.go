@@ -34,7 +34,8 @@ type request struct {
 	sends int               // how often it was given to a connection
 	final bool              // the endpoint has been told
 
-	up       *upstream
+	up       *upstream // stays when the exchange has ended: what still waits to be sent gives its credit there
+	counted  bool      // among up's active requests
 	waitsIn  *group
 	patience func() // cancels the end of the wait
 	down     downTap
@@ -101,7 +102,7 @@ func (r *request) to(fresh bool) {
 
 // sent is called when a connection has taken the head.
 func (r *request) sent(u *upstream) {
-	r.up = u
+	r.up, r.counted = u, true
 	if r.ep != nil {
 		r.rec.State = u.state
 	}
@@ -111,6 +112,14 @@ func (r *request) sent(u *upstream) {
 	x := r.x
 	r.upTap.replay(x)
 	x.Bind(&r.upTap)
+}
+
+// release ends r's place among the active requests of its connection.
+func (r *request) release() {
+	if r.counted {
+		r.counted = false
+		r.up.done()
+	}
 }
 
 // served ends the wait for a connection.
@@ -217,10 +226,7 @@ func (r *request) fail(cause Cause, status int, grpc uint32, text string) {
 
 // Reject implements exchange.Rejecter: the upstream has failed before a response began.
 func (r *request) Reject(x *exchange.Exchange, why exchange.Reason) bool {
-	if r.up != nil {
-		r.up.done()
-		r.up = nil
-	}
+	r.release()
 	safe := why.Unprocessed || why.Reused && idempotent(&r.head)
 	if safe && r.upTap.whole() && r.sends < r.s.w.e.lim.Attempts {
 		r.s.w.e.rec.Event(r.s.f.spec, r.s.f.dir, EventRetry)
@@ -290,10 +296,7 @@ func (r *request) Done(_ *exchange.Exchange, why exchange.Reason) {
 	if r.waitsIn != nil {
 		r.waitsIn.cancel(r)
 	}
-	if r.up != nil {
-		r.up.done()
-		r.up = nil
-	}
+	r.release()
 	var err error
 	switch {
 	case why.Code != exchange.CodeNone && why.Code != exchange.CodeCancel:

@@ -54,7 +54,7 @@ func descriptors() (n int) {
 
 // world is a network in which pod 10.1.0.N is really 127.1.0.N, and each (address, port) a listener of its own.
 type world struct {
-	t  *testing.T
+	t  testing.TB
 	ca *authority
 
 	mu    sync.Mutex
@@ -75,7 +75,7 @@ type testPod struct {
 	cert tls.Certificate
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	return &world{t: t, ca: newAuthority(t), pods: map[netip.Addr]*testPod{}, ports: map[netip.AddrPort]string{},
 		apps: map[netip.AddrPort]string{}, names: map[string]netip.AddrPort{}, dests: map[netip.AddrPort]Destination{}, moved: map[netip.AddrPort]bool{}}
 }
@@ -195,7 +195,7 @@ func (w *world) mortal(rec Recorder, change func(*Config), pods ...*Pod) (*Engin
 }
 
 // testWriter logs what the engine says, as long as the test lasts.
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(b []byte) (int, error) {
 	w.t.Logf("%s", b)
@@ -307,7 +307,7 @@ func (w *world) Decided(ctx context.Context, _ *Pod) {
 	}
 }
 
-func dial(t *testing.T, ln net.Listener) *net.TCPConn {
+func dial(t testing.TB, ln net.Listener) *net.TCPConn {
 	t.Helper()
 	c, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
