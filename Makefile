@@ -64,7 +64,7 @@ unit: ## what needs no root, under -race
 	$(GO) vet ./...
 	@command -v gcc >/dev/null || { echo "no C compiler: the tests run without the race detector" >&2; [ "$$CI" != true ]; }
 	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) $$($(GO) list ./... | grep -vE '/($(subst $() ,|,$(KERNEL)))(/|$$)')
-
+	$(GO) test -count=1 -run Allocations ./internal/l7/... # the race detector allocates, too
 	cd deploy/images && $(GO) vet ./... && $(GO) test ./...
 
 rules: ## check and test the Prometheus rules with promtool

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,8 +24,9 @@ const (
 
 // request is one request on its way: the exchange's observer, and a tap on both of its sides.
 type request struct {
+	x     exchange.Exchange // the two live and end together
 	s     *httpSession
-	x     *exchange.Exchange
+	over  bool          // in the loop's list of those that have ended
 	head  exchange.Head // a copy, for the request may have to be sent again
 	tries attempts
 	ep    *balance.Endpoint // outbound only
@@ -43,29 +43,32 @@ type request struct {
 	rec      RequestRecord
 }
 
-func newRequest(s *httpSession, x *exchange.Exchange, h *exchange.Head, end bool) *request {
-	f := s.f
-	r := &request{s: s, x: x, head: *h}
-	r.head.Fields = slices.Clone(h.Fields)
+// start fills in r, whose exchange a codec has made.
+func (r *request) start(s *httpSession, h *exchange.Head, end bool) {
+	f, x := s.f, &r.x
+	x.Hold() // until Done
+	r.s = s
+	fields := append(r.head.Fields[:0], h.Fields...)
+	r.head = *h
+	r.head.Fields = fields
 	r.rec = RequestRecord{Direction: f.dir, Pod: f.spec, Peer: f.rec.Peer, PeerAddr: f.peer, Port: f.local.Port(),
 		Version: h.Version, Security: f.rec.Security, State: s.state, Began: s.w.l.Now(), Head: &r.head}
 	if s.route.dst != nil {
 		r.head.Service = s.route.service
 		r.rec.Service = s.route.dst.Service
-		r.tries = attempts{p: f.p, spec: f.spec, dst: s.route.dst, client: f.peer.Addr()}
+		r.tries = attempts{p: f.p, spec: f.spec, dst: s.route.dst, client: f.peer.Addr(), tried: r.tries.tried[:0]}
 	} else {
 		r.rec.Service = s.serviceOf(h.Service)
 		r.head.Service = ""
 	}
 	ct, _ := exchange.Get(h.Fields, "content-type")
 	r.rec.GRPC = strings.HasPrefix(ct, "application/grpc")
-	r.upTap = upTap{r: r, end: end}
+	r.upTap = upTap{r: r, end: end, kept: r.upTap.kept[:0]}
 	if d, ok := x.Down.(exchange.Downstream); ok {
 		r.down = downTap{Downstream: d, r: r}
 		x.Down = &r.down
 	}
 	x.Observer = r
-	return r
 }
 
 // begin finds the request a place to go to, the next one if there has been one.
@@ -109,9 +112,8 @@ func (r *request) sent(u *upstream) {
 	r.began = r.s.w.l.Now() // to make the connection is not the endpoint's latency
 	r.sends++
 	r.rec.Attempts = r.sends
-	x := r.x
-	r.upTap.replay(x)
-	x.Bind(&r.upTap)
+	r.upTap.replay(&r.x)
+	r.x.Bind(&r.upTap)
 }
 
 // release ends r's place among the active requests of its connection.
@@ -231,7 +233,9 @@ func (r *request) Reject(x *exchange.Exchange, why exchange.Reason) bool {
 	if safe && r.upTap.whole() && r.sends < r.s.w.e.lim.Attempts {
 		r.s.w.e.rec.Event(r.s.f.spec, r.s.f.dir, EventRetry)
 		// The codec is still at work: go on behind it.
+		x.Hold()
 		r.s.w.l.Post(func() {
+			defer x.Drop()
 			if x.Done() {
 				return
 			}
@@ -313,6 +317,7 @@ func (r *request) Done(_ *exchange.Exchange, why exchange.Reason) {
 	r.s.active--
 	r.s.last = r.s.w.l.Now()
 	r.s.f.p.requests[r.s.f.dir].Add(-1)
+	r.x.Drop()
 }
 
 func causeOfReason(why exchange.Reason) Cause {

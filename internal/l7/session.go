@@ -79,10 +79,10 @@ func (s *httpSession) start(t exchange.Transport, k Kind) exchange.Protocol {
 	s.w.sessions[s] = struct{}{}
 	lim := s.w.e.lim.HTTP
 	if k == KindHTTP2 {
-		srv := h2.NewServer(t, h2.ServerConfig{Limits: lim, Private: s.route.private, Memo: &s.w.memo, Request: s.request})
+		srv := h2.NewServer(t, h2.ServerConfig{Limits: lim, Private: s.route.private, Shared: &s.w.shared, Exchanges: &s.w.requests, Request: s.request})
 		s.Protocol, s.server = srv, srv
 	} else {
-		srv := h1.NewServer(t, h1.ServerConfig{Limits: lim, Request: s.request})
+		srv := h1.NewServer(t, h1.ServerConfig{Limits: lim, Memo: &s.w.lines, Exchanges: &s.w.requests, Request: s.request})
 		s.Protocol, s.server = srv, srv
 	}
 	s.f.e.rec.ConnOpened(&s.f.rec)
@@ -154,7 +154,8 @@ func (s *httpSession) request(x *exchange.Exchange, h *exchange.Head, end bool) 
 		x.Fail(503, grpcExhausted, "request_limit", "too many requests in flight")
 		return
 	}
-	r := newRequest(s, x, h, end)
+	r := x.User.(*request)
+	r.start(s, h, end)
 	s.active++
 	if s.route.refused != nil {
 		s.server.Drain() // not before: a client that is told at once to go elsewhere comes back without having asked

@@ -17,7 +17,7 @@ type upTap struct {
 func (t *upTap) whole() bool { return !t.lost }
 
 // answered is called when a response has begun: the request will not be sent again.
-func (t *upTap) answered() { t.lost, t.kept = true, nil }
+func (t *upTap) answered() { t.lost, t.kept = true, t.kept[:0] }
 
 // ended tells whether the head is all that there is to send now, and ever.
 func (t *upTap) ended() bool { return t.end && t.bytes == 0 && len(t.trailers) == 0 }
@@ -44,7 +44,7 @@ func (t *upTap) WriteData(x *exchange.Exchange, b []byte, end bool) {
 	t.end = t.end || end
 	if !t.lost {
 		if len(t.kept)+len(b) > t.r.s.w.e.lim.Replay || x.Tunnel || x.Responded() {
-			t.lost, t.kept = true, nil
+			t.lost, t.kept = true, t.kept[:0]
 		} else {
 			t.kept = append(t.kept, b...)
 		}

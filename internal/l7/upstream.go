@@ -39,11 +39,11 @@ func newUpstream(g *group, t exchange.Transport) *upstream {
 	u := &upstream{g: g, last: g.w.l.Now()}
 	lim := g.w.e.lim.HTTP
 	if g.t.wire == wireH1 {
-		u.h1 = h1.NewClient(t, h1.ClientConfig{Limits: lim, OnIdle: func(*h1.Client) { u.ready() }})
+		u.h1 = h1.NewClient(t, h1.ClientConfig{Limits: lim, Memo: &g.w.lines, OnIdle: func(*h1.Client) { u.ready() }})
 		u.client = u.h1
 		return u
 	}
-	cfg := h2.ClientConfig{Limits: lim, Memo: &g.w.memo, OnReady: func(*h2.Client) { u.heard = true; u.ready() }}
+	cfg := h2.ClientConfig{Limits: lim, Shared: &g.w.shared, OnReady: func(*h2.Client) { u.heard = true; u.ready() }}
 	if g.t.wire == wireMesh {
 		cfg.Private, cfg.Ping = true, meshPing
 	}
@@ -78,7 +78,7 @@ func (u *upstream) send(r *request) verdict {
 	if !u.can() {
 		return busy
 	}
-	err := u.Send(r.x, &r.head, r.ended())
+	err := u.Send(&r.x, &r.head, r.ended())
 	switch {
 	case err == nil:
 		u.active++

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"fairlead.io/fairlead/internal/l7/h1"
 	"fairlead.io/fairlead/internal/l7/h2"
 	"fairlead.io/fairlead/internal/l7/loop"
 )
@@ -14,8 +15,10 @@ type worker struct {
 	l        *loop.Loop
 	groups   map[target]*group
 	sessions map[*httpSession]struct{}
-	memo     h2.Memo // of header strings
-	panics   uint64  // of the loop, as far as they were reported
+	shared   h2.Shared
+	requests requests
+	lines    h1.Memo
+	panics   uint64 // of the loop, as far as they were reported
 }
 
 func newWorker(e *Engine, l *loop.Loop) *worker {
@@ -23,8 +26,15 @@ func newWorker(e *Engine, l *loop.Loop) *worker {
 }
 
 func (w *worker) run(ctx context.Context, ended chan<- error) {
+	w.l.AfterTurn(w.turn)
 	w.l.Do(w.sweep)
 	ended <- w.l.Run(ctx)
+}
+
+// turn comes behind each turn of the loop.
+func (w *worker) turn() {
+	w.requests.turn()
+	w.shared.Turn()
 }
 
 // sweep ends what has been idle for too long, and comes again. One walk now and then is cheaper than a timer that

@@ -16,11 +16,46 @@ type Exchange struct {
 	Observer Observer
 	// DownState and UpState belong to the two codecs, User to the engine.
 	DownState, UpState, User any
+	// From takes the exchange back when nobody holds it any more. It may be nil.
+	From Source
 
 	Head   bool // the request is HEAD: the response has no body
 	Tunnel bool // a CONNECT or upgrade: bytes in both directions once it is accepted
 
 	reqEnd, respHead, respEnd, done bool
+	holds                           int
+}
+
+// Source makes exchanges and takes them back. What was taken back may be used until the loop's turn has ended.
+type Source interface {
+	Get() *Exchange
+	Put(x *Exchange)
+}
+
+// Begin makes an exchange for a request that down has read, and holds it for down.
+func Begin(from Source, down Side) *Exchange {
+	var x *Exchange
+	if from != nil {
+		x = from.Get()
+	} else {
+		x = &Exchange{}
+	}
+	x.Down = down
+	x.Hold()
+	return x
+}
+
+// Hold says that x is kept beyond the turn, by one codec or by the engine. Drop says so no more.
+func (x *Exchange) Hold() { x.holds++ }
+
+// Held tells whether anybody holds x.
+func (x *Exchange) Held() bool { return x.holds > 0 }
+
+// Drop ends a Hold. Nothing may be kept of x behind the turn in which the last one ends.
+func (x *Exchange) Drop() {
+	if x.holds--; x.holds == 0 && x.From != nil {
+		x.From.Put(x)
+	}
 }
 
 // Downstream is what a server codec offers beyond Side.

@@ -125,12 +125,11 @@ func parseTrailers(block []byte) ([]exchange.Field, error) {
 	if len(block) == 2 {
 		return nil, nil
 	}
-	s := string(block)
 	var fields []exchange.Field
-	for s != "\r\n" {
-		var line string
-		line, s = cutLine(s)
-		f, err := parseField(line)
+	for len(block) > len(crlf) {
+		var text []byte
+		text, block = cutLine(block)
+		f, err := parseField(string(text))
 		if err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 // ClientConfig is what a client needs to know.
 type ClientConfig struct {
 	Limits exchange.Limits
+	Memo   *Memo // shared with the other connections of the loop; may be nil
 	// OnIdle, if set, is called whenever the connection can take the next request.
 	OnIdle func(*Client)
 	// OnClosed, if set, is called once, when the connection has ended.
@@ -15,9 +16,10 @@ type ClientConfig struct {
 
 // Client is the upstream end: it sends one request at a time and reads its response.
 type Client struct {
-	t   exchange.Transport
-	cfg ClientConfig
-	lim exchange.Limits
+	t    exchange.Transport
+	cfg  ClientConfig
+	lim  exchange.Limits
+	head response // that is being read
 
 	x       *exchange.Exchange
 	state   state // atHead: before a response's head; atWait: no request; atBody, atTunnel, atEnd as in a server
@@ -93,11 +95,12 @@ func (c *Client) readHead(b []byte) int {
 	if end == 0 {
 		return 0
 	}
-	r, err := parseResponse(b[:end], c.x.Head, c.connect)
-	if err != nil {
+	r := &c.head
+	if err := r.parse(b[:end], c.cfg.Memo, c.x.Head, c.connect); err != nil {
 		c.broken("malformed response head")
 		return 0
 	}
+	defer r.forget()
 	x := c.x
 	switch {
 	case r.head.Status == 101:
@@ -195,7 +198,8 @@ func (c *Client) settle() {
 	}
 	c.cancelTimer()
 	tunnel := c.state == atTunnel
-	c.x, c.served = nil, c.served+1
+	c.forget()
+	c.served++
 	if tunnel || !c.persist || c.draining {
 		c.close()
 		return
@@ -226,10 +230,10 @@ func (c *Client) broken(detail string) {
 
 // fail tells the exchange that its connection is gone.
 func (c *Client) fail(why exchange.Reason) {
-	x := c.x
 	ended := c.respEnded
 	c.cancelTimer()
-	c.x, c.state = nil, atEnd
+	x := c.forget()
+	c.state = atEnd
 	if x == nil {
 		return
 	}
@@ -238,6 +242,16 @@ func (c *Client) fail(why exchange.Reason) {
 		why = exchange.Reason{}
 	}
 	x.ResponseReset(why)
+}
+
+// forget lets go of the exchange, which may still be used in this turn.
+func (c *Client) forget() *exchange.Exchange {
+	x := c.x
+	c.x = nil
+	if x != nil {
+		x.Drop()
+	}
+	return x
 }
 
 // refund gives credit for bytes that will not be sent any more.
@@ -250,7 +264,8 @@ func (c *Client) refund(x *exchange.Exchange) {
 
 func (c *Client) close() {
 	c.cancelTimer()
-	c.x, c.state = nil, atEnd
+	c.forget()
+	c.state = atEnd
 	c.t.Close()
 }
 

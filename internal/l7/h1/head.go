@@ -45,14 +45,17 @@ func (s *scanner) bound(n int, lim *exchange.Limits) error {
 	return nil
 }
 
-// cutLine splits the first line, without its CRLF, from s.
-func cutLine(s string) (line, rest string) {
-	i := strings.IndexByte(s, '\n')
-	return s[:i-1], s[i+1:]
+// cutLine splits the first line, without its CRLF, from b.
+func cutLine(b []byte) (line, rest []byte) {
+	i := bytes.IndexByte(b, '\n')
+	return b[:i-1], b[i+1:]
 }
 
 // parseField splits one header line.
 func parseField(line string) (exchange.Field, error) {
+	if line == "" {
+		return exchange.Field{}, errName
+	}
 	if line[0] == ' ' || line[0] == '\t' {
 		return exchange.Field{}, errFold
 	}
@@ -67,6 +70,22 @@ func parseField(line string) (exchange.Field, error) {
 	return exchange.Field{Name: name, Value: value}, nil
 }
 
+// keptFields is how many fields a connection has room for while it is idle.
+const keptFields = 32
+
+// forget lets go of a head's strings, and of room that is seldom needed.
+func forget(h *exchange.Head) {
+	fields := h.Fields
+	clear(fields)
+	if cap(fields) > keptFields {
+		fields = nil
+	}
+	*h = exchange.Head{Fields: fields[:0]}
+}
+
+func (r *request) forget()  { forget(&r.head) }
+func (r *response) forget() { forget(&r.head) }
+
 // facts are what the hop-by-hop and framing fields of a head say.
 type facts struct {
 	host          string
@@ -80,24 +99,25 @@ type facts struct {
 	options       []string // names in Connection, beyond the known options
 }
 
-// parseFields reads the header lines of s. Fields that concern this connection only, Host, and fairlead-* go into
-// facts or away; the others are returned in order.
-func parseFields(s string) ([]exchange.Field, facts, error) {
+// parseFields reads the header lines of b, which ends with an empty one, behind those in fields. Fields that concern this
+// connection only, Host, and fairlead-* go into facts or away; the others are returned in order.
+func parseFields(b []byte, memo *Memo, fields []exchange.Field) ([]exchange.Field, facts, error) {
 	f := facts{length: -1}
-	fields := make([]exchange.Field, 0, strings.Count(s, "\n"))
-	for s != "\r\n" {
-		var line string
-		line, s = cutLine(s)
-		field, err := parseField(line)
+	for len(b) > len(crlf) {
+		var text []byte
+		text, b = cutLine(b)
+		l, err := memo.header(text)
 		if err != nil {
-			return nil, f, err
+			return fields, f, err
 		}
-		keep, err := f.note(field)
-		if err != nil {
-			return nil, f, err
+		keep := l.about == travels
+		if !keep {
+			if keep, err = f.note(&l); err != nil {
+				return fields, f, err
+			}
 		}
 		if keep {
-			fields = append(fields, field)
+			fields = append(fields, l.field)
 		}
 	}
 	if len(f.options) > 0 {
@@ -110,12 +130,12 @@ func parseFields(s string) ([]exchange.Field, facts, error) {
 }
 
 // note takes in one field and tells whether it travels on.
-func (f *facts) note(field exchange.Field) (bool, error) {
-	name, value := field.Name, field.Value
-	switch {
-	case strings.EqualFold(name, "host"):
+func (f *facts) note(l *line) (bool, error) {
+	value := l.field.Value
+	switch l.about {
+	case aboutHost:
 		f.host, f.hosts = value, f.hosts+1
-	case strings.EqualFold(name, "content-length"):
+	case aboutLength:
 		n, ok := exchange.ParseLength(value)
 		if !ok || f.length >= 0 && f.length != n {
 			return false, errLength
@@ -123,19 +143,17 @@ func (f *facts) note(field exchange.Field) (bool, error) {
 		first := f.length < 0
 		f.length = n
 		return first, nil
-	case strings.EqualFold(name, "transfer-encoding"):
+	case aboutCoding:
 		f.coding, f.codings = value, f.codings+1
-	case strings.EqualFold(name, "connection"):
+	case aboutConnection:
 		f.connection(value)
-	case strings.EqualFold(name, "upgrade"):
+	case aboutUpgrade:
 		if f.upgrade != "" {
 			f.upgrade += ", "
 		}
 		f.upgrade += value
-	case strings.EqualFold(name, "te"):
+	case aboutTE:
 		f.te = f.te || hasOption(value, "trailers")
-	default:
-		return !exchange.HopByHop(name) && !exchange.Ours(name), nil
 	}
 	return false, nil
 }

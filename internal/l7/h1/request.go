@@ -15,30 +15,30 @@ type request struct {
 	tunnel  bool
 }
 
-// parseRequest reads a head that ends with its empty line.
-func parseRequest(block []byte) (*request, error) {
-	line, rest := cutLine(string(block))
-	r := &request{}
+// parse reads a head that ends with its empty line. What was in r is gone, but for its room.
+func (r *request) parse(block []byte, memo *Memo) error {
+	first, rest := cutLine(block)
+	*r = request{head: exchange.Head{Fields: r.head.Fields[:0]}}
 	h := &r.head
-	target, err := r.line(line)
+	target, err := r.line(memo.text(first))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	fields, f, err := parseFields(rest)
+	fields, f, err := parseFields(rest, memo, h.Fields)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	h.Fields, h.Length = fields, f.length
 	if f.hosts > 1 || f.hosts == 0 && h.Version >= exchange.HTTP11 || !exchange.ValidHost(f.host) {
-		return nil, errHost
+		return errHost
 	}
 	h.Authority, h.Scheme = f.host, "http"
 	if err := r.target(target); err != nil {
-		return nil, err
+		return err
 	}
 	chunked, err := f.framing(h.Version)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	switch {
 	case chunked:
@@ -54,7 +54,7 @@ func parseRequest(block []byte) (*request, error) {
 	if f.upgrading && f.upgrade != "" && h.Version >= exchange.HTTP11 && r.body == none && !hasOption(f.upgrade, "h2c") {
 		h.Protocol = f.upgrade
 	}
-	return r, r.tunnels()
+	return r.tunnels()
 }
 
 // tunnels notes whether the request asks for a tunnel.

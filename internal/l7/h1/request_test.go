@@ -155,8 +155,8 @@ func TestFormsOfTarget(t *testing.T) {
 		{"OPTIONS http://x.test", "OPTIONS", "http", "x.test", "*"},
 		{"CONNECT [::1]:443", "CONNECT", "", "[::1]:443", ""},
 	} {
-		r, err := parseRequest([]byte(tt.line + " HTTP/1.1\r\nHost: h\r\n\r\n"))
-		if err != nil {
+		var r request
+		if err := r.parse([]byte(tt.line+" HTTP/1.1\r\nHost: h\r\n\r\n"), nil); err != nil {
 			t.Errorf("%s: %v", tt.line, err)
 			continue
 		}

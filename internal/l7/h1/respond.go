@@ -56,8 +56,8 @@ func (s *Server) writeInterim(h *exchange.Head) {
 		return
 	}
 	if s.interim++; s.interim > s.lim.Interim {
-		x := s.x
-		s.x, s.state = nil, atEnd
+		x := s.forget()
+		s.state = atEnd
 		x.RequestReset(exchange.Reason{Code: exchange.CodeLimit, Detail: "too many interim responses"})
 		s.t.Abort()
 		return
@@ -158,8 +158,8 @@ func (s *Server) WriteTrailers(x *exchange.Exchange, f []exchange.Field) {
 
 // mismatch ends a connection whose response does not fit what its head announced.
 func (s *Server) mismatch(err error) {
-	x := s.x
-	s.x, s.state = nil, atEnd
+	x := s.forget()
+	s.state = atEnd
 	x.RequestReset(exchange.Reason{Code: exchange.CodeProtocol, Detail: err.Error()})
 	s.t.Abort()
 }
@@ -204,7 +204,8 @@ func (s *Server) Reset(x *exchange.Exchange, why exchange.Reason) {
 	case s.answered && s.state == atBody:
 		s.dropRest()
 	case s.started:
-		s.x, s.state = nil, atEnd
+		s.forget()
+		s.state = atEnd
 		s.cancelTimer()
 		s.t.Abort()
 	default:
@@ -223,7 +224,8 @@ func (s *Server) Reset(x *exchange.Exchange, why exchange.Reason) {
 
 // dropRest reads the rest of an answered request, within a bound, so that the connection can be used again.
 func (s *Server) dropRest() {
-	s.x, s.unpaid = nil, 0
+	s.forget()
+	s.unpaid = 0
 	if !s.persist || s.expect && !s.gotBody {
 		s.end()
 		return

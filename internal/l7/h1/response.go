@@ -12,18 +12,18 @@ type response struct {
 	upgrade bool
 }
 
-// parseResponse reads a head that ends with its empty line. The body's framing depends on the request:
-// head for HEAD, connect for CONNECT.
-func parseResponse(block []byte, head, connect bool) (*response, error) {
-	line, rest := cutLine(string(block))
-	r := &response{}
+// parse reads a head that ends with its empty line. The body's framing depends on the request: head for HEAD, connect for
+// CONNECT. What was in r is gone, but for its room.
+func (r *response) parse(block []byte, memo *Memo, head, connect bool) error {
+	first, rest := cutLine(block)
+	*r = response{head: exchange.Head{Fields: r.head.Fields[:0]}}
 	h := &r.head
-	if err := r.line(line); err != nil {
-		return nil, err
+	if err := r.line(memo.text(first)); err != nil {
+		return err
 	}
-	fields, f, err := parseFields(rest)
+	fields, f, err := parseFields(rest, memo, h.Fields)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	h.Fields, h.Length = fields, f.length
 	if f.upgrading || h.Status == 426 {
@@ -33,11 +33,11 @@ func parseResponse(block []byte, head, connect bool) (*response, error) {
 	r.persist = !f.close && (h.Version >= exchange.HTTP11 || f.keep)
 	if h.Status < 200 || h.Status == 204 || connect && h.Status < 300 {
 		h.Fields, h.Length = without(h.Fields, "content-length"), -1
-		return r, nil
+		return nil
 	}
 	chunked, err := f.framing(h.Version)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	switch {
 	case head || h.Status == 304:
@@ -49,7 +49,7 @@ func parseResponse(block []byte, head, connect bool) (*response, error) {
 		r.body = untilClose
 		r.persist = false
 	}
-	return r, nil
+	return nil
 }
 
 // line reads "HTTP/1.1 200 OK"; the reason is optional, and dropped.

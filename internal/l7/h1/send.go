@@ -10,6 +10,7 @@ func (c *Client) Send(x *exchange.Exchange, h *exchange.Head, end bool) error {
 	if !c.Idle() {
 		return ErrBusy
 	}
+	x.Hold()
 	c.x, c.state, c.scan = x, atHead, scanner{}
 	c.reqEnded, c.respEnded, c.anybyte = end, false, false
 	c.interim, c.unpaid, c.owed = 0, 0, 0
@@ -147,7 +148,8 @@ func (c *Client) Reset(x *exchange.Exchange, _ exchange.Reason) {
 		return
 	}
 	c.cancelTimer()
-	c.x, c.state = nil, atEnd
+	c.forget()
+	c.state = atEnd
 	c.t.Abort()
 }
 

@@ -12,6 +12,9 @@ type ServerConfig struct {
 	// Request is called with each request: x.Down is the server. The callee gives the head to an upstream and
 	// calls x.Bind, or calls x.Fail, at once or later. The head is valid during the call only; its strings live on.
 	Request func(x *exchange.Exchange, h *exchange.Head, end bool)
+	Memo    *Memo // shared with the other connections of the loop; may be nil
+	// Exchanges, if set, is where exchanges come from.
+	Exchanges exchange.Source
 	// Refused, if set, is told of each request that could not be parsed.
 	Refused func(status int, detail string)
 	// OnClosed, if set, is called once, when the connection has ended.
@@ -33,9 +36,10 @@ const (
 
 // Server is the downstream end: it reads requests and writes their responses, one at a time.
 type Server struct {
-	t   exchange.Transport
-	cfg ServerConfig
-	lim exchange.Limits
+	t    exchange.Transport
+	cfg  ServerConfig
+	lim  exchange.Limits
+	head request // that is being read
 
 	state   state
 	scan    scanner
@@ -136,18 +140,19 @@ func (s *Server) readHead(b []byte) int {
 		return 0
 	}
 	s.cancelTimer()
-	r, err := parseRequest(b[:end])
-	if err != nil {
+	if err := s.head.parse(b[:end], s.cfg.Memo); err != nil {
 		s.refuse(err)
 		return 0
 	}
-	s.begin(r)
+	s.begin(&s.head)
+	s.head.forget()
 	return end
 }
 
 // begin starts an exchange.
 func (s *Server) begin(r *request) {
-	x := &exchange.Exchange{Down: s, Head: r.head.Method == "HEAD", Tunnel: r.tunnel}
+	x := exchange.Begin(s.cfg.Exchanges, s)
+	x.Head, x.Tunnel = r.head.Method == "HEAD", r.tunnel
 	s.x, s.in, s.version, s.asked = x, body{kind: r.body, left: r.head.Length}, r.head.Version, r.head.Protocol
 	s.persist, s.expect, s.gotBody = r.persist, r.expect, false
 	s.started, s.answered, s.reqEnded = false, false, false
@@ -164,6 +169,16 @@ func (s *Server) begin(r *request) {
 		s.state = atBody
 	}
 	s.cfg.Request(x, &r.head, end)
+}
+
+// forget lets go of the exchange, which may still be used in this turn.
+func (s *Server) forget() *exchange.Exchange {
+	x := s.x
+	s.x = nil
+	if x != nil {
+		x.Drop()
+	}
+	return x
 }
 
 // readBody delivers body or tunnel bytes, as far as there is somebody to take them and credit.
@@ -233,8 +248,7 @@ func (s *Server) refuse(err error) {
 
 // broken deals with a request whose body does not parse.
 func (s *Server) broken(err error) {
-	x, started := s.x, s.started
-	s.x = nil
+	x, started := s.forget(), s.started
 	x.RequestReset(exchange.Reason{Code: exchange.CodeProtocol, Detail: "malformed request body"})
 	if started {
 		s.t.Abort()
@@ -246,7 +260,7 @@ func (s *Server) broken(err error) {
 
 // next goes on to the next request, after request and response have ended.
 func (s *Server) next() {
-	s.x = nil
+	s.forget()
 	if !s.persist || s.draining || s.eof {
 		s.end()
 		return
@@ -263,7 +277,8 @@ func (s *Server) end() {
 		return
 	}
 	s.cancelTimer()
-	s.state, s.x = atEnd, nil
+	s.state = atEnd
+	s.forget()
 	if s.eof {
 		s.t.Close()
 		return
@@ -309,8 +324,8 @@ func (s *Server) EOF() {
 	case atBody, atWait, atAsk:
 		// A client that half-closes before its response is there has given up: close() looks no different, and
 		// the application must learn of that.
-		x := s.x
-		s.x, s.state = nil, atEnd
+		x := s.forget()
+		s.state = atEnd
 		x.RequestReset(exchange.Reason{Code: exchange.CodeCancel, Detail: "client closed"})
 		if s.answered {
 			s.t.Close() // the response may still be on its way
@@ -335,7 +350,8 @@ func (s *Server) endRequest() {
 }
 
 func (s *Server) closeTunnel() {
-	s.x, s.state = nil, atEnd
+	s.forget()
+	s.state = atEnd
 	s.t.Close()
 }
 
@@ -354,8 +370,8 @@ func (s *Server) Writable() {
 // Closed implements exchange.Protocol.
 func (s *Server) Closed(err error) {
 	s.cancelTimer()
-	x := s.x
-	s.x, s.state = nil, atEnd
+	x := s.forget()
+	s.state = atEnd
 	if x != nil {
 		x.RequestReset(exchange.Reason{Code: exchange.CodeCancel, Detail: "client closed"})
 	}

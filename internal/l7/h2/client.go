@@ -10,7 +10,7 @@ import (
 type ClientConfig struct {
 	Limits  exchange.Limits
 	Private bool
-	Memo    *Memo         // shared with other connections of the loop; nil is one of its own
+	Shared  *Shared       // with the other connections of the loop; may be nil
 	Ping    time.Duration // of silence before a PING, and to wait for its answer; 0 is never
 	// OnReady, if set, is called when a stream has ended or the peer's first SETTINGS have come: CanSend may have
 	// become true, and Streams may have become 0.
@@ -31,7 +31,7 @@ type Client struct {
 // NewClient makes a client for a connection to a server, and sends preface and settings.
 func NewClient(t exchange.Transport, cfg ClientConfig) *Client {
 	c := &Client{cfg: cfg, nextID: 1}
-	c.init(t, cfg.Limits, (*clientRole)(c), cfg.Private, false, cfg.Memo)
+	c.init(t, cfg.Limits, (*clientRole)(c), cfg.Private, false, cfg.Shared)
 	c.start()
 	c.keepAlive(cfg.Ping)
 	return c
@@ -72,6 +72,7 @@ func (c *Client) Send(x *exchange.Exchange, h *exchange.Head, end bool) error {
 	if h.Protocol != "" && !c.private && !c.peerConnect {
 		return ErrProtocol
 	}
+	x.Hold()
 	st := c.newStream(c.nextID, x)
 	x.UpState = st
 	c.lastPeer = c.nextID // the newest stream that is not idle
@@ -99,7 +100,7 @@ func (c *Client) WriteHead(x *exchange.Exchange, h *exchange.Head, end bool) {
 
 func (c *Client) stream(x *exchange.Exchange) *stream {
 	st, _ := x.UpState.(*stream)
-	if st == nil || st.gone || c.dead {
+	if st == nil || st.x != x || st.gone || c.dead {
 		return nil
 	}
 	return st
@@ -136,7 +137,7 @@ func (c *Client) Reset(x *exchange.Exchange, why exchange.Reason) {
 // Consumed implements exchange.Side.
 func (c *Client) Consumed(x *exchange.Exchange, n int) {
 	st, _ := x.UpState.(*stream)
-	if !c.dead {
+	if st != nil && st.x == x && !c.dead {
 		c.consumed(st, n)
 	}
 }

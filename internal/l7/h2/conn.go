@@ -32,6 +32,7 @@ type conn struct {
 	t       exchange.Transport
 	lim     exchange.Limits
 	role    role
+	shared  *Shared // may be nil
 	server  bool
 	private bool
 	coding  coding
@@ -63,10 +64,10 @@ type conn struct {
 }
 
 // init fills in a zero conn.
-func (c *conn) init(t exchange.Transport, lim exchange.Limits, r role, private, server bool, memo *Memo) {
-	c.t, c.lim, c.role, c.private, c.server = t, lim.WithDefaults(), r, private, server
+func (c *conn) init(t exchange.Transport, lim exchange.Limits, r role, private, server bool, shared *Shared) {
+	c.t, c.lim, c.role, c.private, c.server, c.shared = t, lim.WithDefaults(), r, private, server, shared
 	c.streams = make(map[uint32]*stream)
-	c.coding.init(&c.lim, private, memo)
+	c.coding.init(&c.lim, private, shared)
 	c.sendWindow, c.peerWindow, c.recvWindow = defaultWindow, defaultWindow, defaultWindow
 	c.peerStreams = 100 // until the peer says
 }

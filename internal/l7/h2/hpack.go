@@ -5,9 +5,6 @@ import (
 	"fairlead.io/fairlead/internal/l7/h2/hpack"
 )
 
-// Memo remembers strings of header blocks for all connections of a loop. The zero value is ready.
-type Memo = hpack.Memo
-
 // keptFields is how many decoded fields a connection has room for while it is idle.
 const keptFields = 32
 
@@ -20,8 +17,12 @@ type coding struct {
 }
 
 // init fills in a zero coding. Between our own nodes names keep their case, and the Huffman code would save bytes that nobody counts.
-func (c *coding) init(lim *exchange.Limits, private bool, memo *Memo) {
+func (c *coding) init(lim *exchange.Limits, private bool, shared *Shared) {
 	c.enc = hpack.NewEncoder(hpack.Options{Plain: private, KeepCase: private})
+	var memo *hpack.Memo
+	if shared != nil {
+		memo = &shared.memo
+	}
 	// Pseudo-fields and those that travel as ours are not counted as fields of a head.
 	c.dec = hpack.NewDecoder(lim.HeadBytes, lim.HeadFields+8, memo)
 }

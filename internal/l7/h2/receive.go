@@ -78,9 +78,6 @@ func (c *conn) creditStream(st *stream, n int64) {
 
 // consumed gives a stream credit for n bytes that it delivered.
 func (c *conn) consumed(st *stream, n int) {
-	if st == nil {
-		return
-	}
 	k := min(int64(n), st.unpaid)
 	st.unpaid -= k
 	c.credit(k)

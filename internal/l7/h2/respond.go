@@ -8,7 +8,7 @@ import (
 
 func (s *Server) stream(x *exchange.Exchange) *stream {
 	st, _ := x.DownState.(*stream)
-	if st == nil || st.gone || s.dead {
+	if st == nil || st.x != x || st.gone || s.dead {
 		return nil
 	}
 	return st
@@ -119,7 +119,7 @@ func (s *Server) unwant(st *stream) {
 // Consumed implements exchange.Side.
 func (s *Server) Consumed(x *exchange.Exchange, n int) {
 	st, _ := x.DownState.(*stream)
-	if !s.dead {
+	if st != nil && st.x == x && !s.dead {
 		s.consumed(st, n)
 	}
 }

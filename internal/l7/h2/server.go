@@ -12,11 +12,13 @@ import (
 type ServerConfig struct {
 	Limits  exchange.Limits
 	Private bool
-	Memo    *Memo         // shared with other connections of the loop; nil is one of its own
+	Shared  *Shared       // with the other connections of the loop; may be nil
 	Ping    time.Duration // of silence before a PING, and to wait for its answer; 0 is never
 	// Request is called with each request: x.Down is the server. The callee gives the head to an upstream and
 	// calls x.Bind, or calls x.Fail, at once or later. The head is valid during the call only; its strings live on.
 	Request func(x *exchange.Exchange, h *exchange.Head, end bool)
+	// Exchanges, if set, is where exchanges come from.
+	Exchanges exchange.Source
 	// OnClosed, if set, is called once, when the connection has ended.
 	OnClosed func(error)
 }
@@ -31,7 +33,7 @@ type Server struct {
 // NewServer makes a server for a connection that a client has opened, and sends its settings.
 func NewServer(t exchange.Transport, cfg ServerConfig) *Server {
 	s := &Server{cfg: cfg}
-	s.init(t, cfg.Limits, (*serverRole)(s), cfg.Private, true, cfg.Memo)
+	s.init(t, cfg.Limits, (*serverRole)(s), cfg.Private, true, cfg.Shared)
 	s.start()
 	s.keepAlive(cfg.Ping)
 	return s
@@ -106,7 +108,8 @@ func (s *serverRole) headers(id uint32, fields []exchange.Field, how block) erro
 }
 
 func (s *serverRole) begin(id uint32, h *exchange.Head, end bool) {
-	x := &exchange.Exchange{Down: (*Server)(s), Head: h.Method == "HEAD"}
+	x := exchange.Begin(s.cfg.Exchanges, (*Server)(s))
+	x.Head = h.Method == "HEAD"
 	st := s.newStream(id, x)
 	x.DownState = st
 	st.length, st.remoteEnd, st.extended = h.Length, end, h.Protocol != ""

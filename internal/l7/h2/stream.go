@@ -2,7 +2,8 @@ package h2
 
 import "fairlead.io/fairlead/internal/l7/exchange"
 
-// stream is one exchange on a connection.
+// stream is one exchange on a connection. It may be used again for another one: whoever finds it by an exchange checks that it is
+// still that one's.
 type stream struct {
 	id uint32
 	x  *exchange.Exchange
@@ -31,7 +32,13 @@ type stream struct {
 }
 
 func (c *conn) newStream(id uint32, x *exchange.Exchange) *stream {
-	st := &stream{id: id, x: x, length: -1, sendWindow: c.peerWindow}
+	var st *stream
+	if c.shared != nil {
+		st = c.shared.take()
+	} else {
+		st = &stream{}
+	}
+	st.id, st.x, st.length, st.sendWindow = id, x, -1, c.peerWindow
 	st.recvWindow = max(int64(c.lim.StreamWindow), defaultWindow) // the peer may not have seen our settings
 	c.streams[id] = st
 	c.served++
@@ -215,13 +222,21 @@ func (c *conn) endRemote(st *stream) {
 // finish forgets a stream that both ends have closed.
 func (c *conn) finish(st *stream) {
 	c.ended.add(st.id)
-	st.close()
+	c.close(st)
 	delete(c.streams, st.id)
 	c.role.freed()
 }
 
-func (st *stream) close() {
+// close lets go of the exchange, which may still be used in this turn.
+func (c *conn) close(st *stream) {
+	if st.gone {
+		return
+	}
 	st.gone = true
+	st.x.Drop()
+	if c.shared != nil {
+		c.shared.ended = append(c.shared.ended, st)
+	}
 	if st.stop != nil {
 		st.stop()
 		st.stop = nil
@@ -246,7 +261,7 @@ func (c *conn) remove(st *stream) {
 
 // discard settles the credit of a stream that ended early, in both directions.
 func (c *conn) discard(st *stream) {
-	st.close()
+	c.close(st)
 	waiting := len(st.queue) - st.head
 	st.queue, st.head, st.held, st.trailers = nil, 0, nil, nil
 	n := st.unpaid

@@ -51,7 +51,7 @@ func (c *conn) writeResponse(id uint32, h *exchange.Head, end bool) {
 	if status == 101 {
 		status = 200
 	}
-	e.put(":status", strconv.Itoa(status))
+	e.put(":status", statusText(status))
 	if c.private {
 		e.put(fieldVersion, version(h.Version))
 		if h.Status == 101 {
@@ -69,6 +69,26 @@ func (c *conn) writeTrailers(id uint32, f []exchange.Field) {
 	c.coding.begin()
 	c.encodeFields(f, -1)
 	c.writeBlock(id, true)
+}
+
+// statusTexts has the statuses of three digits, so that writing one makes no garbage.
+var statusTexts = func() (t [1000]string) {
+	all := make([]byte, 0, 3*len(t))
+	for i := range t {
+		all = append(all, byte('0'+i/100), byte('0'+i/10%10), byte('0'+i%10))
+	}
+	text := string(all)
+	for i := range t {
+		t[i] = text[3*i : 3*i+3]
+	}
+	return t
+}()
+
+func statusText(status int) string {
+	if status < 0 || status >= len(statusTexts) {
+		return strconv.Itoa(status)
+	}
+	return statusTexts[status]
 }
 
 func version(v exchange.Version) string {
@@ -91,7 +111,10 @@ func (c *conn) encodeFields(fields []exchange.Field, length int64) {
 			if sized {
 				continue
 			}
-			sized, value = true, strconv.FormatInt(length, 10)
+			sized = true
+			if n, ok := exchange.ParseLength(value); !ok || n != length {
+				value = strconv.FormatInt(length, 10)
+			}
 		case exchange.HopByHop(name), exchange.Ours(name), strings.EqualFold(name, "host"):
 			continue
 		case strings.EqualFold(name, "te"):

@@ -52,6 +52,7 @@ type Loop struct {
 	gone   []*conn // closed; Closed not yet called
 	timers timers
 	pace   pace
+	after  func()   // may be nil
 	buf    []byte   // what was read
 	plain  []byte   // what TLS made of it
 	spare  [][]byte // empty buffers
@@ -147,6 +148,9 @@ func (l *Loop) Do(f func()) bool {
 	}
 	return true
 }
+
+// AfterTurn has f called on the loop behind each of its turns, when nothing of the loop is on the stack. It is called before Run.
+func (l *Loop) AfterTurn(f func()) { l.after = f }
 
 // Run serves until ctx ends, then aborts what is still connected.
 func (l *Loop) Run(ctx context.Context) error {
@@ -272,6 +276,9 @@ func (l *Loop) settle() {
 			l.guard(nil, func() { c.proto.Closed(c.why) })
 		}
 		l.gone = clearConns(l.gone)
+	}
+	if l.after != nil {
+		l.guard(nil, l.after)
 	}
 }
 

@@ -122,16 +122,17 @@ func (d *Decoder) field(b []byte, first int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b, err = d.literal(&value, b, !never); err != nil {
+	remember := !never && !credentials(&name)
+	if b, err = d.literal(&value, b, remember); err != nil {
 		return nil, err
 	}
-	d.take(&name, &value, indexed, never, first)
-	d.memo.forget(never)
+	d.take(&name, &value, indexed, never, remember, first)
+	d.memo.forget(!remember)
 	return b, nil
 }
 
 // take makes a field of two literals, if somebody needs it.
-func (d *Decoder) take(name, value *literal, indexed, never bool, first int) {
+func (d *Decoder) take(name, value *literal, indexed, never, remember bool, first int) {
 	size := name.len() + value.len() + overhead
 	fits := d.fits(size, first)
 	if indexed && size > d.table.max {
@@ -142,7 +143,7 @@ func (d *Decoder) take(name, value *literal, indexed, never bool, first int) {
 	if !fits && !indexed {
 		return
 	}
-	f := exchange.Field{Name: d.text(name, true), Value: d.text(value, !never), Sensitive: never}
+	f := exchange.Field{Name: d.text(name, true), Value: d.text(value, remember), Sensitive: never}
 	if indexed {
 		d.table.add(f)
 	}

@@ -1,0 +1,59 @@
+package h1
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
+)
+
+// TestMemo: lines that come again are the same strings; secrets, long and malformed ones are not remembered, and what is read is
+// what is read without a Memo.
+func TestMemo(t *testing.T) {
+	for _, tt := range []struct {
+		line       string
+		remembered bool
+	}{
+		{"Accept: text/html", true},
+		{"Host: a.test", true},
+		{"X-Own:", true},
+		{"Authorization: Basic Zm9v", false},
+		{"COOKIE: a=b", false},
+		{"set-cookie: a=b", false},
+		{"Proxy-Authorization: x", false},
+		{"Authorizations: x", true},
+		{"X: " + strings.Repeat("y", memoLong), false},
+		{"No colon", false},
+		{" folded: x", false},
+	} {
+		var m Memo
+		want, wantErr := parseLine(tt.line)
+		var first, second line
+		var err error
+		for _, l := range []*line{&first, &second} {
+			if *l, err = m.header([]byte(tt.line)); *l != want || err != wantErr {
+				t.Errorf("%q: %v, %v, want %v, %v", tt.line, *l, err, want, wantErr)
+			}
+		}
+		if same := err == nil && unsafe.StringData(first.field.Name) == unsafe.StringData(second.field.Name); same != tt.remembered {
+			t.Errorf("%q: remembered %t", tt.line, same)
+		}
+	}
+}
+
+// TestMemoIsBounded: whatever comes, a Memo has so many lines, and none of them is taken for another.
+func TestMemoIsBounded(t *testing.T) {
+	var m Memo
+	for i := range 20 * memoSets * memoWays {
+		name := fmt.Sprintf("X-%d", i)
+		l, err := m.header([]byte(name + ": v"))
+		if err != nil || l.field != (exchange.Field{Name: name, Value: "v"}) {
+			t.Fatal(l, err)
+		}
+		if s := m.text([]byte(name + ": v")); s != name+": v" {
+			t.Fatal(s)
+		}
+	}
+}
