@@ -150,6 +150,9 @@ type RequestRecord struct {
 	Attempts   int
 	Cause      Cause
 	Head       *exchange.Head // of the request
+	// Tag is a place of the connection's for the Recorder: what it leaves there it finds with the connection's next request. It may
+	// be gone after a pause.
+	Tag *any
 }
 
 // ConnRecord is one connection of an app or to an app.

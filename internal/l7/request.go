@@ -52,7 +52,7 @@ func (r *request) start(s *httpSession, h *exchange.Head, end bool) {
 	r.head = *h
 	r.head.Fields = fields
 	r.rec = RequestRecord{Direction: f.dir, Pod: f.spec, Peer: f.rec.Peer, PeerAddr: f.peer, Port: f.local.Port(),
-		Version: h.Version, Security: f.rec.Security, State: s.state, Began: s.w.l.Now(), Head: &r.head}
+		Version: h.Version, Security: f.rec.Security, State: s.state, Began: s.w.l.Now(), Head: &r.head, Tag: &s.tag}
 	if s.route.dst != nil {
 		r.head.Service = s.route.service
 		r.rec.Service = s.route.dst.Service

@@ -37,6 +37,7 @@ type httpSession struct {
 
 	said    string // the service that the last request named, and what it meant
 	service mesh.Name
+	tag     any // the Recorder's
 }
 
 // serveHTTP hands the connection over to a loop.

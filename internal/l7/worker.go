@@ -43,6 +43,9 @@ func (w *worker) sweep() {
 	lim := &w.e.lim
 	now := w.l.Now()
 	for s := range w.sessions {
+		if s.active == 0 {
+			s.tag = nil
+		}
 		if s.active == 0 && now.Sub(s.last) > lim.Idle {
 			s.server.Drain()
 		}

@@ -1,15 +1,12 @@
 package node
 
 import (
-	"strconv"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"fairlead.io/fairlead/internal/identity"
 	"fairlead.io/fairlead/internal/l7"
-	"fairlead.io/fairlead/internal/l7/exchange"
 	"fairlead.io/fairlead/internal/mesh"
 	"fairlead.io/fairlead/internal/node/debug"
 )
@@ -186,26 +183,17 @@ func (m *metrics) pair(d l7.Direction, local *l7.Pod, peer *mesh.Pod, service me
 
 // Request counts a request that ended.
 func (m *metrics) Request(r *l7.RequestRecord) {
-	protocol := "http1"
-	switch {
-	case r.GRPC:
-		protocol = "grpc"
-	case r.Version == exchange.HTTP2:
-		protocol = "http2"
-	}
-	p := m.pair(r.Direction, r.Pod, r.Peer, r.Service, protocol, r.Security)
-	key := requestKey{pair: p, status: statusClass(r.Status)}
-	if r.GRPC {
-		key.grpc = grpcName(r.GRPCStatus)
-	}
+	now := r.Began.Add(r.Duration)
+	h := handlesOf(r).find(m, r, now)
 	bad := failed(r)
-	if c := countersOf(r.Pod); c != nil {
-		c.request(r, bad)
+	h.total.Inc()
+	h.took.Observe(r.Duration.Seconds())
+	if h.pod != nil {
+		h.pod.request(r, bad)
+		h.with.request(r, bad, now)
 	}
-	m.requests.get(key).Inc()
-	m.durations.get(connKey{p}).Observe(r.Duration.Seconds())
 	if r.Direction == l7.Outbound && r.Head != nil {
-		m.routes.add(r.Service, r.Head.Path, protocol, bad, r.Duration, r.State, time.Now())
+		h.at(&m.routes, r.Head.Path).add(r, bad, now)
 	}
 }
 
@@ -227,12 +215,14 @@ func failed(r *l7.RequestRecord) bool {
 // eighteen of grpc_status.
 const seriesPerPair = 4 * (7 + 7 + 7*18)
 
+var classes = [...]string{1: "1xx", "2xx", "3xx", "4xx", "5xx"}
+
 // statusClass has seven values, whatever a server answers.
 func statusClass(status int) string {
 	if status < 100 || status > 599 {
 		return "none"
 	}
-	return strconv.Itoa(status/100) + "xx"
+	return classes[status/100]
 }
 
 var grpcNames = [...]string{"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",

@@ -20,7 +20,7 @@ import (
 	"fairlead.io/fairlead/internal/mesh"
 )
 
-func testMetrics(t *testing.T) (*metrics, *prometheus.Registry) {
+func testMetrics(t testing.TB) (*metrics, *prometheus.Registry) {
 	t.Helper()
 	reg := prometheus.NewPedanticRegistry()
 	return newMetrics(reg, &table{name: mesh.Name{Namespace: "shop", Name: "web"}}, &rareLog{log: slog.New(slog.DiscardHandler)}), reg

@@ -59,20 +59,24 @@ func countersOf(p *l7.Pod) *podCounters {
 }
 
 // request counts a request that ended.
-func (c *podCounters) request(r *l7.RequestRecord, failed bool) {
-	f, p := &c.flows[r.Direction&1], c.peer(r.Peer, r.Direction, r.Security)
+func (f *podFlow) request(r *l7.RequestRecord, failed bool) {
 	f.requests.Add(1)
-	p.requests.Add(1)
 	if failed {
 		f.failures.Add(1)
-		p.failures.Add(1)
 	}
 	f.nanos.Add(int64(r.Duration))
 	f.latency[bucket(r.Duration)].Add(1)
-	if r.State != nil {
+}
+
+func (p *peerCounters) request(r *l7.RequestRecord, failed bool, now time.Time) {
+	p.requests.Add(1)
+	if failed {
+		p.failures.Add(1)
+	}
+	if r.State != nil && p.state.Load() != r.State {
 		p.state.Store(r.State)
 	}
-	p.last.Store(r.Began.Add(r.Duration).UnixNano())
+	p.last.Store(now.UnixNano())
 }
 
 // opened counts a connection, and returns where its end is to be counted.

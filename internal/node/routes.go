@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fairlead.io/fairlead/internal/identity"
+	"fairlead.io/fairlead/internal/l7"
 	"fairlead.io/fairlead/internal/mesh"
 	"fairlead.io/fairlead/internal/node/debug"
 )
@@ -28,10 +30,10 @@ type routeKey struct {
 }
 
 type routeEntry struct {
-	requests, failures uint64
-	seconds            float64
-	used               time.Time
-	state              *tls.ConnectionState // of the last request, if it went by mutual TLS
+	requests, failures atomic.Uint64
+	nanos              atomic.Int64                        // sum of the durations
+	used               atomic.Int64                        // unix nanoseconds
+	state              atomic.Pointer[tls.ConnectionState] // of the last request by mutual TLS
 }
 
 // routes counts requests by path. Its zero value is ready.
@@ -40,7 +42,8 @@ type routes struct {
 	m  map[routeKey]*routeEntry
 }
 
-func (r *routes) add(service mesh.Name, path, protocol string, failed bool, took time.Duration, state *tls.ConnectionState, now time.Time) {
+// entry is where requests for a path are counted. One that makes room for another meanwhile is lost with what it still counts.
+func (r *routes) entry(service mesh.Name, path, protocol string) *routeEntry {
 	path, _, _ = strings.Cut(path, "?")
 	if len(path) > routePathMax {
 		path = path[:routePathMax]
@@ -56,26 +59,33 @@ func (r *routes) add(service mesh.Name, path, protocol string, failed bool, took
 		if len(r.m) >= routesMax {
 			r.evict()
 		}
-		key.path = strings.Clone(path) // it may be part of a whole head
+		key.path = strings.Clone(path) // it may be part of a longer text
 		e = &routeEntry{}
 		r.m[key] = e
 	}
-	e.requests++
+	return e
+}
+
+func (e *routeEntry) add(r *l7.RequestRecord, failed bool, now time.Time) {
+	e.requests.Add(1)
 	if failed {
-		e.failures++
+		e.failures.Add(1)
 	}
-	e.seconds += took.Seconds()
-	e.used, e.state = now, state
+	e.nanos.Add(int64(r.Duration))
+	e.used.Store(now.UnixNano())
+	if e.state.Load() != r.State {
+		e.state.Store(r.State)
+	}
 }
 
 // evict drops the entry that was not used for longest among a few.
 func (r *routes) evict() {
 	var oldest routeKey
-	var at time.Time
+	var at int64
 	looked := 0
 	for k, e := range r.m {
-		if looked == 0 || e.used.Before(at) {
-			oldest, at = k, e.used
+		if used := e.used.Load(); looked == 0 || used < at {
+			oldest, at = k, used
 		}
 		if looked++; looked == 16 {
 			break
@@ -90,7 +100,7 @@ func (r *routes) list() []debug.Route {
 	list := []debug.Route{}
 	for k, e := range r.m {
 		list = append(list, debug.Route{Service: k.service.String(), Path: k.path, Protocol: k.protocol,
-			Requests: e.requests, Failures: e.failures, Seconds: e.seconds, Identity: identityOf(e.state)})
+			Requests: e.requests.Load(), Failures: e.failures.Load(), Seconds: time.Duration(e.nanos.Load()).Seconds(), Identity: identityOf(e.state.Load())})
 	}
 	slices.SortFunc(list, func(a, b debug.Route) int {
 		return cmp.Or(cmp.Compare(b.Requests, a.Requests), cmp.Compare(a.Path, b.Path))
