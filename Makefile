@@ -18,7 +18,7 @@ NODES     ?= 2
 RACE       = $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 TOOL      := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod
 
-.PHONY: help build plugins images chart push rules demo test checked packages unit kernel kernels system cluster cluster-build cluster-down e2e e2e-images lint fuzz generate generate-check clean
+.PHONY: help build plugins images chart push rules demo test checked packages unit kernel kernels system cluster cluster-build cluster-down e2e e2e-images bench lint fuzz generate generate-check clean
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -66,6 +66,7 @@ unit: ## what needs no root, under -race
 	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) $$($(GO) list ./... | grep -vE '/($(subst $() ,|,$(KERNEL)))(/|$$)')
 	$(GO) test -count=1 -run Allocations ./internal/l7/... # the race detector allocates, too
 	cd deploy/images && $(GO) vet ./... && $(GO) test ./...
+	cd bench && $(GO) vet ./... && $(GO) test ./...
 
 rules: ## check and test the Prometheus rules with promtool
 	CI=true $(GO) test -count=1 -run 'TestRules' ./deploy
@@ -102,7 +103,13 @@ e2e-images: ## the images of the tests' own workloads
 	cd $(BIN)/e2e && ./image -o $(DIST)/images/e2e.tar -name docker.io/library/fairlead-e2e:dev agent=/agent load=/load web=/web greeter=/greeter
 	cd $(BIN)/e2e && ./image -o $(DIST)/images/nginx.tar -name docker.io/library/fairlead-e2e-nginx:dev -libraries /usr/sbin/nginx=/usr/sbin/nginx
 
-LINTED := . test/system test/cluster test/e2e deploy/images
+bench: build plugins ## what a request costs beside HAProxy and a TCP forwarder, as root: ARGS=--quick takes five minutes
+	@test/packages haproxy nghttp2-client nginx-light
+	@mkdir -p $(BIN)/bench
+	cd bench && $(GO) vet ./... && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/bench/ ./...
+	@$(BIN)/bench/bench --bin $(BIN) $(ARGS)
+
+LINTED := . test/system test/cluster test/e2e bench deploy/images
 lint: ## golangci-lint, pinned in test/tools, in every module that has code of ours
 	@set -e; for dir in $(LINTED); do (cd $$dir && $(TOOL) golangci-lint run ./...); done
 

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"fairlead.io/fairlead/internal/testnet"
+)
+
+// protocol is what client and origin speak.
+type protocol int
+
+const (
+	http1 protocol = iota
+	http2
+	grpcUnary
+)
+
+// kind is one question: which protocol, over which way.
+type kind struct {
+	name     string
+	protocol protocol
+	loads    []load
+	// onePass: from an enrolled pod to one outside the mesh, on the same node.
+	onePass bool
+}
+
+// answer is how many bytes the body of each answer has.
+func (k kind) answer() int {
+	if k.protocol == grpcUnary {
+		return answerSize
+	}
+	return pageSize
+}
+
+// kinds are all questions, each load for that many seconds.
+func kinds(seconds int) []kind {
+	h1 := []load{
+		{name: "saturated", clients: 64, streams: 1, requests: 15000 * seconds},
+		{name: "rate", clients: 64, streams: 1, rate: 5000, requests: 5000 * seconds},
+		{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}
+	return []kind{
+		{name: "pair_h1", protocol: http1, loads: h1},
+		{name: "pair_h2", protocol: http2, loads: []load{
+			{name: "saturated", clients: 8, streams: 16, requests: 25000 * seconds},
+			{name: "rate", clients: 8, streams: 16, rate: 10000, requests: 10000 * seconds},
+			{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}},
+		{name: "pair_grpc", protocol: grpcUnary, loads: []load{
+			{name: "saturated", clients: 8, streams: 16, requests: 15000 * seconds},
+			{name: "rate", clients: 8, streams: 16, rate: 4000, requests: 4000 * seconds},
+			{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}},
+		{name: "one_node", protocol: http1, loads: h1, onePass: true},
+	}
+}
+
+// contender is who carries the requests of a kind.
+type contender struct {
+	name    string
+	client  *testnet.Pod
+	target  string
+	proxies []*testnet.Process
+	mesh    bool
+}
+
+// sample is one run of one contender.
+type sample struct {
+	contender string
+	cpu       time.Duration // of all its proxies, for one request
+	result
+}
+
+// measure runs one load through a contender and divides what its proxies have spent by the requests.
+func (s *stage) measure(ctx context.Context, k kind, l load, c contender) (sample, error) {
+	var pids []int
+	for _, p := range c.proxies {
+		pids = append(pids, p.PID())
+	}
+	before, err := cpuTimes(pids)
+	if err != nil {
+		return sample{}, err
+	}
+	r, err := s.load(ctx, c.client, k, l, c.target)
+	if err != nil {
+		return sample{}, err
+	}
+	after, err := cpuTimes(pids)
+	if err != nil {
+		return sample{}, err
+	}
+	return sample{contender: c.name, cpu: (after - before) / time.Duration(r.succeeded), result: r}, s.checkPins(c)
+}
+
+// compare runs one load through all contenders, in turn, in the reverse order every other round.
+func (s *stage) compare(ctx context.Context, k kind, l load, rounds int) ([]sample, error) {
+	list := s.contenders(k)
+	warm := l
+	warm.rate, warm.requests = 0, max(2000, 8*l.clients*l.streams)
+	for _, c := range list {
+		if _, err := s.load(ctx, c.client, k, warm, c.target); err != nil {
+			return nil, fmt.Errorf("warm up %s: %w", c.name, err)
+		}
+	}
+	var samples []sample
+	for round := range rounds {
+		for i := range list {
+			c := list[i]
+			if round%2 == 1 {
+				c = list[len(list)-1-i]
+			}
+			counted := s.counting(ctx, k, c)
+			one, err := s.measure(ctx, k, l, c)
+			if err == nil {
+				err = counted(one.succeeded)
+			}
+			if err != nil {
+				return samples, fmt.Errorf("%s, %s, %s, round %d: %w", k.name, l.name, c.name, round+1, err)
+			}
+			samples = append(samples, one)
+		}
+	}
+	return samples, nil
+}

@@ -1,0 +1,153 @@
+// Command bench says what a request costs in a mesh of two nodes, beside a pair of HAProxys and a bare TCP forwarder on the same
+// namespaces and links.
+//
+// Promises:
+//  1. The figure is the processor time of all proxy processes of a contender, keepers included, for one request that has succeeded.
+//  2. Proxies have one processor for themselves, load and origins the other; a thread elsewhere makes the run fail.
+//  3. Contenders take turns under each load, so that what else the machine does meets them alike; nothing is compared across runs.
+//  4. A request that fails, or that did not go the way it should, makes the run fail.
+//  5. Nothing is left behind, however it ends.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"fairlead.io/fairlead/internal/testnet"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	bin, profile, keepLogs string
+	only                   *regexp.Regexp
+	rounds, seconds        int
+}
+
+// own is a program of this module, which lies beside this one.
+func (o options) own(name string) string { return filepath.Join(o.bin, "bench", name) }
+
+func parse(args []string) (options, error) {
+	var o options
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	quick := f.Bool("quick", false, "three rounds of two seconds: under five minutes")
+	only := f.String("case", "", "regular expression: the cases to run, as case/load")
+	f.IntVar(&o.rounds, "rounds", 0, "how often each contender has its turn; 7, or 3 with --quick")
+	f.StringVar(&o.bin, "bin", "bin", "directory of the programs")
+	f.StringVar(&o.profile, "profile", "", "directory for profiles of the proxies under saturation, in runs that are not counted")
+	f.StringVar(&o.keepLogs, "keep-logs", "", "directory to copy the programs' logs to")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	rounds := 7
+	o.seconds = 6
+	if *quick {
+		rounds, o.seconds = 3, 2
+	}
+	if o.rounds == 0 {
+		o.rounds = rounds
+	}
+	var err error
+	if o.only, err = regexp.Compile(*only); err != nil {
+		return o, fmt.Errorf("--case: %w", err)
+	}
+	if os.Geteuid() != 0 {
+		return o, errors.New("root is needed: network namespaces and eBPF")
+	}
+	if runtime.NumCPU() < 2 {
+		return o, errors.New("two processors are needed: one for the proxies")
+	}
+	return o, nil
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	r, err := play(ctx, o)
+	if err != nil {
+		return err
+	}
+	if err := r.table(out); err != nil {
+		return err
+	}
+	line, err := r.line()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "load average at the end %s\n%s\n", loadAverage(), line)
+	return err
+}
+
+// play sets the stage, measures, and clears the stage.
+func play(ctx context.Context, o options) (r *report, err error) {
+	dir, err := os.MkdirTemp("", "flbench")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	lab, err := testnet.New(testnet.Config{Nodes: 2, Plugins: filepath.Join(o.bin, "cni"), CNIPlugin: filepath.Join(o.bin, "cni-plugin")})
+	if err != nil {
+		return nil, fmt.Errorf("make the nodes: %w", err)
+	}
+	s := &stage{o: o, dir: dir, lab: lab}
+	defer func() { err = errors.Join(err, copyLogs(lab, o.keepLogs), s.clear(), lab.Close()) }()
+	if err := s.set(ctx); err != nil {
+		return nil, err
+	}
+	r = &report{}
+	for _, k := range kinds(o.seconds) {
+		for _, l := range k.loads {
+			if !o.only.MatchString(k.name + "/" + l.name) {
+				continue
+			}
+			began := time.Now()
+			samples, err := s.compare(ctx, k, l, o.rounds)
+			if err != nil {
+				return nil, err
+			}
+			r.add(k, l, samples)
+			fmt.Fprintf(os.Stderr, "bench: %s/%s in %.1f s, load average %s\n", k.name, l.name, time.Since(began).Seconds(), loadAverage())
+			if o.profile != "" && l.rate == 0 {
+				if err := s.profile(ctx, k, l); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return r, nil
+}
+
+func loadAverage() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return err.Error()
+	}
+	return strings.Join(strings.Fields(string(b))[:3], " ")
+}
+
+func copyLogs(lab *testnet.Lab, dir string) error {
+	if dir == "" {
+		return nil
+	}
+	return os.CopyFS(dir, os.DirFS(lab.LogDir()))
+}

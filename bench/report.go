@@ -1,0 +1,135 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// row is what is known of one contender under one load.
+type row struct {
+	kind, load, contender string
+	samples               []sample
+}
+
+// report is all that was measured, in order.
+type report struct{ rows []row }
+
+// add takes the samples of one load.
+func (r *report) add(k kind, l load, samples []sample) {
+	for _, s := range samples {
+		at := slices.IndexFunc(r.rows, func(w row) bool { return w.kind == k.name && w.load == l.name && w.contender == s.contender })
+		if at < 0 {
+			at = len(r.rows)
+			r.rows = append(r.rows, row{kind: k.name, load: l.name, contender: s.contender})
+		}
+		r.rows[at].samples = append(r.rows[at].samples, s)
+	}
+}
+
+// median is the one in the middle, or between the two.
+func median[T cmp.Ordered, S any](of []S, by func(S) T, between func(a, b T) T) T {
+	values := make([]T, len(of))
+	for i, s := range of {
+		values[i] = by(s)
+	}
+	slices.Sort(values)
+	if n := len(values); n%2 == 0 {
+		return between(values[n/2-1], values[n/2])
+	}
+	return values[len(values)/2]
+}
+
+func mean[T time.Duration | float64](a, b T) T { return (a + b) / 2 }
+
+func cpuOf(s sample) time.Duration { return s.cpu }
+
+func (w row) cpu() time.Duration { return median(w.samples, cpuOf, mean) }
+
+// table writes the rows for people.
+func (r *report) table(out io.Writer) error {
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "case\tload\tcontender\tCPU µs/request\tmin\tmax\tratio\trequests/s\tp50 µs\tp99 µs\t")
+	for _, w := range r.rows {
+		low, high := slices.MinFunc(w.samples, byCPU), slices.MaxFunc(w.samples, byCPU)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%.1f\t%.1f\t%.1f\t%s\t%.0f\t%s\t%s\t\n", w.kind, w.load, w.contender, micros(w.cpu()), micros(low.cpu), micros(high.cpu),
+			r.against(w), median(w.samples, func(s sample) float64 { return s.rps }, mean),
+			latency(w, func(s sample) time.Duration { return s.p50 }), latency(w, func(s sample) time.Duration { return s.p99 }))
+	}
+	return t.Flush()
+}
+
+func byCPU(a, b sample) int { return cmp.Compare(a.cpu, b.cpu) }
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+func latency(w row, by func(sample) time.Duration) string {
+	if d := median(w.samples, by, mean); d > 0 {
+		return fmt.Sprintf("%.0f", micros(d))
+	}
+	return "-"
+}
+
+// against is what Fairlead costs in proportion to that contender.
+func (r *report) against(w row) string {
+	if ratio, ok := r.ratio(w.kind, w.load, w.contender); ok && w.contender != "fairlead" {
+		return fmt.Sprintf("%.2f", ratio)
+	}
+	return ""
+}
+
+// ratio is the median of Fairlead divided by that of another.
+func (r *report) ratio(kind, load, other string) (float64, bool) {
+	var ours, theirs time.Duration
+	for _, w := range r.rows {
+		switch {
+		case w.kind != kind || w.load != load:
+		case w.contender == "fairlead":
+			ours = w.cpu()
+		case w.contender == other:
+			theirs = w.cpu()
+		}
+	}
+	if ours == 0 || theirs == 0 {
+		return 0, false
+	}
+	return math.Round(1000*float64(ours)/float64(theirs)) / 1000, true
+}
+
+// line is the last line of the output: what was run, as ratios.
+func (r *report) line() ([]byte, error) {
+	all := map[string]any{}
+	for _, w := range r.rows {
+		ratio, ok := r.ratio(w.kind, w.load, w.contender)
+		if !ok || w.contender == "fairlead" {
+			continue
+		}
+		switch w.contender {
+		case "haproxy":
+			loads, _ := all[w.kind].(map[string]float64)
+			if loads == nil {
+				loads = map[string]float64{}
+				all[w.kind] = loads
+			}
+			loads[w.load] = ratio
+		case "tcp-forwarder":
+			put(all, "one_node_vs_tcp", w.load, ratio)
+		case "haproxy-tcp":
+			put(all, "one_node_vs_haproxy_tcp", w.load, ratio)
+		}
+	}
+	return json.Marshal(all)
+}
+
+// put writes the saturated load under the plain name, the others with theirs behind it.
+func put(all map[string]any, name, load string, ratio float64) {
+	if load != "saturated" {
+		name += "_" + load
+	}
+	all[name] = ratio
+}

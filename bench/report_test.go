@@ -1,0 +1,61 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func samplesOf(contender string, cpus ...int) []sample {
+	var list []sample
+	for _, us := range cpus {
+		list = append(list, sample{contender: contender, cpu: time.Duration(us) * time.Microsecond, result: result{rps: 1000, p50: 300 * time.Microsecond}})
+	}
+	return list
+}
+
+func TestReport(t *testing.T) {
+	r := &report{}
+	r.add(kind{name: "pair_h1"}, load{name: "low"}, append(samplesOf("fairlead", 30, 10, 20), samplesOf("haproxy", 50, 40, 30, 20)...))
+	r.add(kind{name: "pair_h1"}, load{name: "rate"}, append(samplesOf("fairlead", 10), samplesOf("haproxy", 30)...))
+	one := append(append(samplesOf("fairlead", 12), samplesOf("tcp-forwarder", 10)...), samplesOf("haproxy-tcp", 16)...)
+	r.add(kind{name: "one_node"}, load{name: "saturated"}, one)
+	r.add(kind{name: "one_node"}, load{name: "low"}, one)
+	line, err := r.line()
+	want := `{"one_node_vs_haproxy_tcp":0.75,"one_node_vs_haproxy_tcp_low":0.75,"one_node_vs_tcp":1.2,"one_node_vs_tcp_low":1.2,"pair_h1":{"low":0.571,"rate":0.333}}`
+	if err != nil || string(line) != want {
+		t.Errorf("%s, %v, want %s", line, err, want)
+	}
+	var table strings.Builder
+	if err := r.table(&table); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"pair_h1 low haproxy 35.0 20.0 50.0 0.57 1000 300 -", "pair_h1 low fairlead 20.0 10.0 30.0 1000 300 -", "one_node saturated tcp-forwarder 10.0 10.0 10.0 1.20 1000 300 -"} {
+		if !strings.Contains(strings.Join(strings.Fields(table.String()), " "), want) {
+			t.Errorf("no %q in\n%s", want, table.String())
+		}
+	}
+}
+
+// A case that was run for one contender alone has no ratio, and is not in the line.
+func TestReportWithoutTheOther(t *testing.T) {
+	r := &report{}
+	r.add(kind{name: "pair_h2"}, load{name: "low"}, samplesOf("fairlead", 1))
+	if line, err := r.line(); err != nil || string(line) != "{}" {
+		t.Errorf("%s, %v", line, err)
+	}
+}
+
+func TestHAProxyIsAskedForItsBest(t *testing.T) {
+	a, b := haproxyA("/dir", "10.0.0.2", "10.0.0.3"), haproxyB("/dir")
+	for text, want := range map[string][]string{
+		a: {"server s 10.0.0.2:9121 ssl crt /dir/proxy-a.pem ca-file /dir/ca.pem verify required verifyhost proxy-b alpn h2\n", "bind 127.0.0.1:9112 proto h2\n", "bind 127.0.0.1:9111\n", "server s 10.0.0.3:8081\n"},
+		b: {"bind :9121 ssl crt /dir/proxy-b.pem ca-file /dir/ca.pem verify required alpn h2\n", "server s 127.0.0.1:8081\n", "server s 127.0.0.1:8083 proto h2\n"},
+	} {
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Errorf("no %q in\n%s", w, text)
+			}
+		}
+	}
+}

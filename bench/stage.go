@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairlead.io/fairlead/internal/testnet"
+)
+
+// Two namespaces with the same pods: one in the mesh, one without.
+const (
+	meshed  = "meshed"
+	plainly = "plainly"
+)
+
+// troupe is the pods of a namespace: client on the first node, origin on the second, and another origin beside the client.
+type troupe struct{ client, origin, local *testnet.Pod }
+
+// stage is the lab with all that is measured in it.
+type stage struct {
+	o       options
+	dir     string // files of our own
+	body    string // the file with a message of gRPC
+	lab     *testnet.Lab
+	mesh    *testnet.Mesh
+	meshed  troupe
+	plain   troupe
+	pair    string // the ClusterIP of the meshed origin
+	single  string // that of the plain one beside the client
+	origins []*testnet.Process
+	haproxy []*testnet.Process // A and B
+	forward *testnet.Process
+}
+
+// set starts everything. What this process starts runs where it runs itself, so it goes from one processor to the other.
+func (s *stage) set(ctx context.Context) error {
+	if err := os.WriteFile(filepath.Join(s.dir, "message"), message(), 0o644); err != nil {
+		return err
+	}
+	s.body = filepath.Join(s.dir, "message")
+	if err := s.lab.LabelNamespace(meshed, map[string]string{"fairlead.io/mesh": "enabled"}); err != nil {
+		return err
+	}
+	if err := pin(os.Getpid(), proxyCPU); err != nil {
+		return err
+	}
+	mesh, err := s.lab.StartMesh(ctx, testnet.MeshConfig{Bin: s.o.bin})
+	if err != nil {
+		return fmt.Errorf("start the mesh: %w", err)
+	}
+	s.mesh = mesh
+	if err := pin(mesh.Controller.PID(), loadCPU); err != nil {
+		return err
+	}
+	if err := s.addPods(ctx); err != nil {
+		return err
+	}
+	if err := errors.Join(s.startHAProxy(ctx), s.startForward(ctx)); err != nil {
+		return err
+	}
+	if err := pin(os.Getpid(), loadCPU); err != nil {
+		return err
+	}
+	for _, p := range []*testnet.Pod{s.meshed.origin, s.plain.origin, s.plain.local} {
+		if err := s.startOrigin(ctx, p); err != nil {
+			return err
+		}
+	}
+	return s.waitMesh(ctx)
+}
+
+func (s *stage) addPods(ctx context.Context) (err error) {
+	if s.pair, err = s.addService(meshed, "origin"); err != nil {
+		return err
+	}
+	if s.single, err = s.addService(plainly, "local"); err != nil {
+		return err
+	}
+	for _, p := range []struct {
+		pod             **testnet.Pod
+		namespace, name string
+		node            int
+	}{
+		{&s.meshed.client, meshed, "client", 0}, {&s.meshed.origin, meshed, "origin", 1},
+		{&s.plain.client, plainly, "client", 0}, {&s.plain.origin, plainly, "origin", 1}, {&s.plain.local, plainly, "local", 0},
+	} {
+		*p.pod, err = s.lab.Node(p.node).AddPod(ctx, testnet.PodSpec{Namespace: p.namespace, Name: p.name, Workload: p.name,
+			Account: p.name, Labels: map[string]string{"app": p.name}, Retry: 10 * time.Second})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addService makes the Service before the pods of a name and returns its address.
+func (s *stage) addService(namespace, name string) (string, error) {
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: corev1.ServiceSpec{Selector: map[string]string{"app": name}}}
+	for _, port := range []int32{originH1, originH2, originGRPC} {
+		service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{Name: fmt.Sprintf("p%d", port), Port: port})
+	}
+	made, err := s.lab.AddService(service)
+	if err != nil {
+		return "", err
+	}
+	return made.Spec.ClusterIP, nil
+}
+
+// startForward starts the bare forwarder, before the client as HAProxy's A is.
+func (s *stage) startForward(ctx context.Context) error {
+	listen := fmt.Sprintf("127.0.0.1:%d", forwardTCP)
+	p, err := s.plain.client.Start(testnet.Command{Path: s.o.own("forward"), Log: "forward.log",
+		Args: []string{"--listen=" + listen, fmt.Sprintf("--to=%s:%d", s.plain.local.Addr(4), originH1)}})
+	if err != nil {
+		return fmt.Errorf("start the forwarder: %w", err)
+	}
+	s.forward = p
+	return waitListening(ctx, s.plain.client, forwardTCP)
+}
+
+// waitMesh waits until requests go by mutual TLS: a node learns of a pod a moment after it is there.
+func (s *stage) waitMesh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	few := load{name: "few", clients: 1, streams: 1, requests: 10}
+	for {
+		var err error
+		for _, k := range kinds(1) {
+			c := s.contenders(k)[0]
+			counted := s.counting(ctx, k, c)
+			_, lerr := s.load(ctx, c.client, k, few, c.target)
+			if lerr == nil {
+				lerr = counted(few.requests)
+			}
+			err = errors.Join(err, lerr)
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait until requests go through the mesh: %w", err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// contenders are who carries requests of that kind; the first is Fairlead.
+func (s *stage) contenders(k kind) []contender {
+	var ours []*testnet.Process
+	for _, n := range s.mesh.Nodes {
+		ours = append(ours, n.Keeper, n.Proxy)
+	}
+	if k.onePass {
+		return []contender{
+			{"fairlead", s.meshed.client, fmt.Sprintf("%s:%d", s.single, originH1), ours, true},
+			{"tcp-forwarder", s.plain.client, fmt.Sprintf("127.0.0.1:%d", forwardTCP), []*testnet.Process{s.forward}, false},
+			{"haproxy-tcp", s.plain.client, fmt.Sprintf("127.0.0.1:%d", haproxyTCP), s.haproxy, false},
+		}
+	}
+	from := map[protocol]int{http1: haproxyH1, http2: haproxyH2, grpcUnary: haproxyGRPC}[k.protocol]
+	to := map[protocol]int{http1: originH1, http2: originH2, grpcUnary: originGRPC}[k.protocol]
+	return []contender{
+		{"fairlead", s.meshed.client, fmt.Sprintf("%s:%d", s.pair, to), ours, true},
+		{"haproxy", s.plain.client, fmt.Sprintf("127.0.0.1:%d", from), s.haproxy, false},
+	}
+}
+
+// checkPins is an error if a thread is not where it should be, or a program has ended.
+func (s *stage) checkPins(c contender) error {
+	var errs []error
+	for _, p := range c.proxies {
+		errs = append(errs, pinned(p.PID(), proxyCPU))
+	}
+	for _, p := range s.origins {
+		errs = append(errs, pinned(p.PID(), loadCPU))
+	}
+	return errors.Join(errs...)
+}
+
+// clear ends everything and takes the product out of the kernel.
+func (s *stage) clear() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	var errs []error
+	for _, p := range []*testnet.Pod{s.meshed.client, s.meshed.origin, s.plain.client, s.plain.origin, s.plain.local} {
+		if p != nil {
+			errs = append(errs, p.Delete(ctx))
+		}
+	}
+	if s.mesh != nil {
+		errs = append(errs, s.mesh.Stop(ctx))
+	}
+	return errors.Join(errs...)
+}
