@@ -63,6 +63,7 @@ type Field struct {
 	Name, Value string
 	// Sensitive says that it came as never indexed and has to travel on as such (RFC 7541 section 6.2.3).
 	Sensitive bool
+	Notes     Notes
 }
 
 // String shows a field, but not the value of one that is sensitive.

@@ -106,21 +106,6 @@ func Ours(name string) bool {
 	return len(name) >= len(p) && strings.EqualFold(name[:len(p)], p)
 }
 
-// HopByHop tells whether a field concerns one connection only (RFC 9110 section 7.6.1). TE is not among them.
-func HopByHop(name string) bool {
-	switch len(name) {
-	case len("upgrade"):
-		return strings.EqualFold(name, "upgrade")
-	case len("connection"): // and of keep-alive
-		return strings.EqualFold(name, "connection") || strings.EqualFold(name, "keep-alive")
-	case len("proxy-connection"):
-		return strings.EqualFold(name, "proxy-connection")
-	case len("transfer-encoding"):
-		return strings.EqualFold(name, "transfer-encoding")
-	}
-	return false
-}
-
 // Get returns the value of the first field with that name, in any case.
 func Get(fields []Field, name string) (string, bool) {
 	for i := range fields {

@@ -145,7 +145,8 @@ func forbiddenTrailer(name string) bool {
 	case "content-length", "host", "te", "trailer", "authorization", "content-encoding", "content-type", "content-range":
 		return true
 	}
-	return exchange.HopByHop(name) || exchange.Ours(name)
+	about := exchange.About(name)
+	return about.HopByHop() || about == exchange.AboutUs
 }
 
 func without(fields []exchange.Field, name string) []exchange.Field {

@@ -106,18 +106,16 @@ func parseFields(b []byte, memo *Memo, fields []exchange.Field) ([]exchange.Fiel
 	for len(b) > len(crlf) {
 		var text []byte
 		text, b = cutLine(b)
-		l, err := memo.header(text)
+		field, err := memo.header(text)
 		if err != nil {
 			return fields, f, err
 		}
-		keep := l.about == travels
-		if !keep {
-			if keep, err = f.note(&l); err != nil {
-				return fields, f, err
-			}
+		keep, err := f.note(&field)
+		if err != nil {
+			return fields, f, err
 		}
 		if keep {
-			fields = append(fields, l.field)
+			fields = append(fields, field)
 		}
 	}
 	if len(f.options) > 0 {
@@ -130,12 +128,15 @@ func parseFields(b []byte, memo *Memo, fields []exchange.Field) ([]exchange.Fiel
 }
 
 // note takes in one field and tells whether it travels on.
-func (f *facts) note(l *line) (bool, error) {
-	value := l.field.Value
-	switch l.about {
-	case aboutHost:
+func (f *facts) note(field *exchange.Field) (bool, error) {
+	value, about := field.Value, field.Notes.About
+	if !field.Notes.Known {
+		about = exchange.About(field.Name)
+	}
+	switch about {
+	case exchange.AboutHost:
 		f.host, f.hosts = value, f.hosts+1
-	case aboutLength:
+	case exchange.AboutLength:
 		n, ok := exchange.ParseLength(value)
 		if !ok || f.length >= 0 && f.length != n {
 			return false, errLength
@@ -143,17 +144,20 @@ func (f *facts) note(l *line) (bool, error) {
 		first := f.length < 0
 		f.length = n
 		return first, nil
-	case aboutCoding:
+	case exchange.AboutCoding:
 		f.coding, f.codings = value, f.codings+1
-	case aboutConnection:
+	case exchange.AboutConnection:
 		f.connection(value)
-	case aboutUpgrade:
+	case exchange.AboutUpgrade:
 		if f.upgrade != "" {
 			f.upgrade += ", "
 		}
 		f.upgrade += value
-	case aboutTE:
+	case exchange.AboutTE:
 		f.te = f.te || hasOption(value, "trailers")
+	case exchange.AboutHop, exchange.AboutUs:
+	default:
+		return true, nil
 	}
 	return false, nil
 }

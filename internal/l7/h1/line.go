@@ -2,59 +2,9 @@ package h1
 
 import (
 	"hash/maphash"
-	"strings"
 
 	"fairlead.io/fairlead/internal/l7/exchange"
 )
-
-// matter is what a field is about, as far as a hop has to know.
-type matter uint8
-
-const (
-	travels matter = iota // it goes on as it is
-	aboutHost
-	aboutLength
-	aboutCoding
-	aboutConnection
-	aboutUpgrade
-	aboutTE
-	stays // it concerns this connection only, or is not for clients to send
-)
-
-func matterOf(name string) matter {
-	switch {
-	case strings.EqualFold(name, "host"):
-		return aboutHost
-	case strings.EqualFold(name, "content-length"):
-		return aboutLength
-	case strings.EqualFold(name, "transfer-encoding"):
-		return aboutCoding
-	case strings.EqualFold(name, "connection"):
-		return aboutConnection
-	case strings.EqualFold(name, "upgrade"):
-		return aboutUpgrade
-	case strings.EqualFold(name, "te"):
-		return aboutTE
-	case exchange.HopByHop(name), exchange.Ours(name):
-		return stays
-	}
-	return travels
-}
-
-// line is a header line that has been read.
-type line struct {
-	field exchange.Field
-	about matter
-}
-
-// parseLine reads a header line, without its CRLF.
-func parseLine(s string) (line, error) {
-	f, err := parseField(s)
-	if err != nil {
-		return line{}, err
-	}
-	return line{f, matterOf(f.Name)}, nil
-}
 
 const (
 	memoSets = 128
@@ -79,7 +29,7 @@ type memoSet struct {
 type memoEntry struct {
 	text string
 	read bool // as a header line
-	line line
+	line exchange.Field
 }
 
 // find returns the place of a line, and whether it is there. It is nil for one that is not remembered.
@@ -114,18 +64,19 @@ func (m *Memo) text(b []byte) string {
 	return e.text
 }
 
-// header reads a header line, without its CRLF. One that is malformed is not remembered.
-func (m *Memo) header(b []byte) (line, error) {
+// header reads a header line, without its CRLF. One that is malformed is not remembered; one that is has notes.
+func (m *Memo) header(b []byte) (exchange.Field, error) {
 	e, known := m.find(b)
 	if known && e.read {
 		return e.line, nil
 	}
 	s := string(b)
-	l, err := parseLine(s)
+	f, err := parseField(s)
 	if err == nil && e != nil {
-		*e = memoEntry{text: s, read: true, line: l}
+		f.Notes = exchange.Note(f.Name, f.Value)
+		*e = memoEntry{text: s, read: true, line: f}
 	}
-	return l, err
+	return f, err
 }
 
 // credentials tells whether a line's name is one whose values are secrets.

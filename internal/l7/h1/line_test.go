@@ -29,15 +29,15 @@ func TestMemo(t *testing.T) {
 		{" folded: x", false},
 	} {
 		var m Memo
-		want, wantErr := parseLine(tt.line)
-		var first, second line
+		want, wantErr := parseField(tt.line)
+		var first, second exchange.Field
 		var err error
-		for _, l := range []*line{&first, &second} {
-			if *l, err = m.header([]byte(tt.line)); *l != want || err != wantErr {
+		for _, l := range []*exchange.Field{&first, &second} {
+			if *l, err = m.header([]byte(tt.line)); l.Name != want.Name || l.Value != want.Value || err != wantErr {
 				t.Errorf("%q: %v, %v, want %v, %v", tt.line, *l, err, want, wantErr)
 			}
 		}
-		if same := err == nil && unsafe.StringData(first.field.Name) == unsafe.StringData(second.field.Name); same != tt.remembered {
+		if same := err == nil && unsafe.StringData(first.Name) == unsafe.StringData(second.Name); same != tt.remembered {
 			t.Errorf("%q: remembered %t", tt.line, same)
 		}
 	}
@@ -49,7 +49,7 @@ func TestMemoIsBounded(t *testing.T) {
 	for i := range 20 * memoSets * memoWays {
 		name := fmt.Sprintf("X-%d", i)
 		l, err := m.header([]byte(name + ": v"))
-		if err != nil || l.field != (exchange.Field{Name: name, Value: "v"}) {
+		if err != nil || l.Name != name || l.Value != "v" {
 			t.Fatal(l, err)
 		}
 		if s := m.text([]byte(name + ": v")); s != name+": v" {

@@ -85,25 +85,32 @@ func appendField(b []byte, name, value string) []byte {
 func appendFields(b []byte, fields []exchange.Field, length int64, te bool) []byte {
 	sized, cookies := length < 0, 0
 	for i := range fields {
-		name, value := fields[i].Name, fields[i].Value
-		switch {
-		case strings.EqualFold(name, "content-length"):
+		name, value, about := fields[i].Name, fields[i].Value, fields[i].Notes.About
+		if !fields[i].Notes.Known {
+			about = exchange.About(name)
+		}
+		switch about {
+		case exchange.AboutLength:
 			if sized {
 				continue
 			}
-			sized, value = true, strconv.FormatInt(length, 10)
-		case strings.EqualFold(name, "te"):
+			sized, value = true, lengthText(value, length)
+		case exchange.AboutTE:
 			if !te {
 				continue
 			}
 			b = appendField(b, "Connection", "TE")
-		case len(name) == len("cookie") && strings.EqualFold(name, "cookie"):
+		case exchange.AboutCookie:
 			if cookies++; cookies > 1 {
 				continue
 			}
 			value = joinCookies(fields[i:])
-		case exchange.HopByHop(name), exchange.Ours(name), strings.EqualFold(name, "host"):
+		case exchange.AboutUs, exchange.AboutHost:
 			continue
+		default:
+			if about.HopByHop() {
+				continue
+			}
 		}
 		b = appendField(b, name, value)
 	}
@@ -111,6 +118,14 @@ func appendFields(b []byte, fields []exchange.Field, length int64, te bool) []by
 		b = appendField(b, "Content-Length", strconv.FormatInt(length, 10))
 	}
 	return b
+}
+
+// lengthText is length as a text: said, if that is what it says.
+func lengthText(said string, length int64) string {
+	if n, ok := exchange.ParseLength(said); ok && n == length {
+		return said
+	}
+	return strconv.FormatInt(length, 10)
 }
 
 func joinCookies(fields []exchange.Field) string {

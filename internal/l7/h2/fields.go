@@ -60,12 +60,17 @@ func (r *reading) forget() {
 
 func (r *reading) all(fields []exchange.Field) error {
 	for i := range fields {
+		f := &fields[i]
 		var err error
-		if strings.HasPrefix(fields[i].Name, ":") {
-			err = r.pseudo(fields[i].Name, fields[i].Value)
-		} else {
+		switch n := &f.Notes; {
+		case n.Known && n.Valid && n.About == exchange.Plain && (n.Lower || r.private):
 			r.regular = true
-			err = r.field(fields[i])
+			r.head.Fields = append(r.head.Fields, *f)
+		case strings.HasPrefix(f.Name, ":"):
+			err = r.pseudo(f.Name, f.Value)
+		default:
+			r.regular = true
+			err = r.field(f)
 		}
 		if err != nil {
 			return err
@@ -107,27 +112,25 @@ func (r *reading) pseudo(name, value string) error {
 	return nil
 }
 
-func (r *reading) field(f exchange.Field) error {
+func (r *reading) field(f *exchange.Field) error {
 	if err := validField(f, r.private); err != nil {
 		return err
 	}
 	h := &r.head
-	switch name := f.Name; {
-	case exchange.Ours(name):
+	switch about := exchange.About(f.Name); about {
+	case exchange.AboutUs:
 		if r.private {
 			r.ours(f)
 		}
 		return nil
-	case exchange.HopByHop(name):
-		return malformed("connection-specific field")
-	case strings.EqualFold(name, "te"):
+	case exchange.AboutTE:
 		if !strings.EqualFold(f.Value, "trailers") {
 			return malformed("TE with something but trailers")
 		}
-	case strings.EqualFold(name, "host"):
+	case exchange.AboutHost:
 		r.host, r.hosts = f.Value, r.hosts+1
 		return nil
-	case strings.EqualFold(name, "content-length"):
+	case exchange.AboutLength:
 		n, ok := exchange.ParseLength(f.Value)
 		if !ok || h.Length >= 0 && h.Length != n {
 			return malformed("malformed content-length")
@@ -136,12 +139,16 @@ func (r *reading) field(f exchange.Field) error {
 			return nil
 		}
 		h.Length = n
+	default:
+		if about.HopByHop() {
+			return malformed("connection-specific field")
+		}
 	}
-	h.Fields = append(h.Fields, f)
+	h.Fields = append(h.Fields, *f)
 	return nil
 }
 
-func (r *reading) ours(f exchange.Field) {
+func (r *reading) ours(f *exchange.Field) {
 	switch strings.ToLower(f.Name) {
 	case fieldVersion:
 		r.version = f.Value
@@ -157,7 +164,7 @@ func (r *reading) ours(f exchange.Field) {
 }
 
 // validField checks name and value (RFC 9113 section 8.2.1).
-func validField(f exchange.Field, private bool) error {
+func validField(f *exchange.Field, private bool) error {
 	if !exchange.ValidToken(f.Name) {
 		return malformed("malformed field name")
 	}
@@ -168,14 +175,11 @@ func validField(f exchange.Field, private bool) error {
 			}
 		}
 	}
-	v := f.Value
-	if !exchange.ValidValue(v) || v != "" && (space(v[0]) || space(v[len(v)-1])) {
+	if !exchange.ValidField(f.Value) {
 		return malformed("malformed field value")
 	}
 	return nil
 }
-
-func space(c byte) bool { return c == ' ' || c == '\t' }
 
 // request makes a request's head of decoded fields.
 func (r *reading) request(fields []exchange.Field, private bool) (*exchange.Head, error) {
@@ -277,20 +281,22 @@ func (r *reading) response(fields []exchange.Field, private bool) (*exchange.Hea
 // trailers checks trailer fields; those that are ours, or that frame, do not travel on.
 func (r *reading) trailers(fields []exchange.Field, private bool) ([]exchange.Field, error) {
 	r.reset(private, false)
-	for _, f := range fields {
+	for i := range fields {
+		f := &fields[i]
 		if strings.HasPrefix(f.Name, ":") {
 			return nil, malformed("pseudo-field in trailers")
 		}
 		if err := validField(f, private); err != nil {
 			return nil, err
 		}
-		if exchange.HopByHop(f.Name) {
-			return nil, malformed("connection-specific field in trailers")
+		switch about := exchange.About(f.Name); about {
+		case exchange.AboutUs, exchange.AboutLength, exchange.AboutHost:
+		default:
+			if about.HopByHop() {
+				return nil, malformed("connection-specific field in trailers")
+			}
+			r.head.Fields = append(r.head.Fields, *f)
 		}
-		if exchange.Ours(f.Name) || strings.EqualFold(f.Name, "content-length") || strings.EqualFold(f.Name, "host") {
-			continue
-		}
-		r.head.Fields = append(r.head.Fields, f)
 	}
 	return r.head.Fields, nil
 }

@@ -50,10 +50,4 @@ func (c *coding) begin() { c.block = c.block[:0] }
 
 func (c *coding) put(name, value string) { c.block = c.enc.Append(c.block, name, value) }
 
-func (c *coding) putField(name, value string, sensitive bool) {
-	if sensitive {
-		c.block = c.enc.AppendSecret(c.block, name, value)
-		return
-	}
-	c.block = c.enc.Append(c.block, name, value)
-}
+func (c *coding) putField(f *exchange.Field) { c.block = c.enc.AppendField(c.block, f) }

@@ -2,7 +2,6 @@ package h2
 
 import (
 	"strconv"
-	"strings"
 
 	"fairlead.io/fairlead/internal/l7/exchange"
 )
@@ -105,22 +104,32 @@ func version(v exchange.Version) string {
 func (c *conn) encodeFields(fields []exchange.Field, length int64) {
 	sized := length < 0
 	for i := range fields {
-		name, value := fields[i].Name, fields[i].Value
-		switch {
-		case strings.EqualFold(name, "content-length"):
+		f := &fields[i]
+		about := f.Notes.About
+		if !f.Notes.Known {
+			about = exchange.About(f.Name)
+		}
+		switch about {
+		case exchange.AboutLength:
 			if sized {
 				continue
 			}
 			sized = true
-			if n, ok := exchange.ParseLength(value); !ok || n != length {
-				value = strconv.FormatInt(length, 10)
+			if n, ok := exchange.ParseLength(f.Value); !ok || n != length {
+				c.coding.put(f.Name, strconv.FormatInt(length, 10))
+				continue
 			}
-		case exchange.HopByHop(name), exchange.Ours(name), strings.EqualFold(name, "host"):
+		case exchange.AboutTE:
+			c.coding.put(f.Name, "trailers")
 			continue
-		case strings.EqualFold(name, "te"):
-			value = "trailers"
+		case exchange.AboutUs, exchange.AboutHost:
+			continue
+		default:
+			if about.HopByHop() {
+				continue
+			}
 		}
-		c.coding.putField(name, value, fields[i].Sensitive)
+		c.coding.putField(f)
 	}
 	if !sized {
 		c.coding.put("content-length", strconv.FormatInt(length, 10))

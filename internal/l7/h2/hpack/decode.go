@@ -214,7 +214,11 @@ func (d *Decoder) at(i int) *exchange.Field {
 		}
 		return &static[i]
 	}
-	return d.table.at(i - dynamic)
+	f := d.table.at(i - dynamic)
+	if f != nil && !f.Notes.Known { // not before it comes again: some peers fill the table and never refer to it
+		f.Notes = exchange.Note(f.Name, f.Value)
+	}
+	return f
 }
 
 // decoderTable is a dynamic table: a ring that grows with what is in it.

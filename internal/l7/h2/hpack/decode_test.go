@@ -9,8 +9,6 @@ import (
 	"unsafe"
 	"weak"
 
-	"github.com/google/go-cmp/cmp"
-
 	"fairlead.io/fairlead/internal/l7/exchange"
 )
 
@@ -131,14 +129,14 @@ func TestLarge(t *testing.T) {
 	} {
 		d := NewDecoder(test.list, test.count, nil)
 		got, large, err := d.Decode(nil, []byte(test.block))
-		if diff := cmp.Diff(test.fields, got); diff != "" || large != test.large || err != nil {
+		if diff := diffFields(test.fields, got); diff != "" || large != test.large || err != nil {
 			t.Errorf("%s: large %t, %v\n%s", test.name, large, err, diff)
 		}
 		var table []exchange.Field
 		for i := range d.table.n {
 			table = append(table, *d.table.at(i))
 		}
-		if diff := cmp.Diff(test.table, table); diff != "" {
+		if diff := diffFields(test.table, table); diff != "" {
 			t.Errorf("%s: table\n%s", test.name, diff)
 		}
 		if got, large, err := d.Decode(nil, []byte("\x82")); len(got) != 1 || large || err != nil {
@@ -191,7 +189,7 @@ func TestOwnStrings(t *testing.T) {
 	old := weak.Make(block)
 	clear(block[:])
 	clear(d.memo.scratch[:cap(d.memo.scratch)])
-	if diff := cmp.Diff(fields("name-one", "value one", "name-two", "value two", ":authority", strings.Repeat("h", 300)), got); diff != "" {
+	if diff := diffFields(fields("name-one", "value one", "name-two", "value two", ":authority", strings.Repeat("h", 300)), got); diff != "" {
 		t.Error(diff)
 	}
 	block = nil
@@ -220,7 +218,7 @@ func TestMemo(t *testing.T) {
 	for range 3 {
 		got, _, err := one.Decode(nil, []byte(both+both))
 		want := fields("a", string(wire), "a", "00000000", "a", string(wire), "a", "00000000")
-		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		if diff := diffFields(want, got); diff != "" || err != nil {
 			t.Fatal(err, diff)
 		}
 	}

@@ -1,6 +1,6 @@
 package hpack
 
-import "hash/maphash"
+import "fairlead.io/fairlead/internal/l7/exchange"
 
 // Options of an Encoder.
 type Options struct {
@@ -57,6 +57,18 @@ func (e *Encoder) Append(dst []byte, name, value string) []byte {
 	return e.append(dst, name, value, false)
 }
 
+// AppendField is Append of a field with notes.
+func (e *Encoder) AppendField(dst []byte, f *exchange.Field) []byte {
+	n := &f.Notes
+	if n.Known && !f.Sensitive && !e.update && n.About != exchange.AboutCredentials && n.About != exchange.AboutCookie {
+		key := field{name: f.Name, value: f.Value, keepCase: e.keepCase}
+		if i := e.table.pair(&key, n.Hash); i != 0 {
+			return appendInteger(dst, 0x80, 7, i)
+		}
+	}
+	return e.append(dst, f.Name, f.Value, f.Sensitive)
+}
+
 // AppendSecret is Append of a field that came as never indexed.
 func (e *Encoder) AppendSecret(dst []byte, name, value string) []byte {
 	return e.append(dst, name, value, true)
@@ -95,7 +107,7 @@ type field struct {
 // set fills in a zero field.
 func (f *field) set(name, value string, keepCase bool) {
 	f.name, f.value, f.keepCase = name, value, keepCase
-	f.hash = hashName(name)
+	f.hash = exchange.HashName(name)
 	f.known = staticName(f.hash, name)
 	if !keepCase || f.known != 0 && static[f.known].Name == name {
 		f.static = f.known
@@ -113,7 +125,7 @@ func (e *Encoder) public(dst []byte, f *field, atOnce bool) []byte {
 	if size > e.table.max/2 && !atOnce {
 		return e.literal(dst, f, 0, 4)
 	}
-	hash := f.hash ^ uint32(maphash.String(seed, f.value))
+	hash := f.hash ^ exchange.HashValue(f.value)
 	if i := e.table.pair(f, hash); i != 0 {
 		return appendInteger(dst, 0x80, 7, i)
 	}

@@ -9,8 +9,6 @@ import (
 	"unsafe"
 	"weak"
 
-	"github.com/google/go-cmp/cmp"
-
 	"fairlead.io/fairlead/internal/l7/exchange"
 )
 
@@ -135,7 +133,7 @@ func TestCase(t *testing.T) {
 	}
 	e, d := NewEncoder(Options{}), NewDecoder(plenty, plenty, nil)
 	got, _, err := d.Decode(nil, e.Append(nil, "X-Very-Own-Long-Name", "VALUE"))
-	if diff := cmp.Diff(fields("x-very-own-long-name", "VALUE"), got); diff != "" || err != nil {
+	if diff := diffFields(fields("x-very-own-long-name", "VALUE"), got); diff != "" || err != nil {
 		t.Error(err, diff)
 	}
 }
@@ -195,7 +193,7 @@ func TestTables(t *testing.T) {
 		f := fields("x-"+fmt.Sprint(i/2%97), strings.Repeat("v", i/2%331), "X-Always", "there", "x-other", fmt.Sprint(i/3))
 		got, _, err := d.Decode(nil, encode(e, f))
 		f[1].Name = "x-always"
-		if diff := cmp.Diff(f, got); diff != "" || err != nil {
+		if diff := diffFields(f, got); diff != "" || err != nil {
 			t.Fatal(i, err, diff)
 		}
 		if e.table.n != d.table.n || e.table.size != d.table.size {
@@ -255,3 +253,28 @@ var (
 	keep        *Decoder
 	keepEncoder *Encoder
 )
+
+// TestNotes: a field with notes is written as one without, in any state of the table.
+func TestNotes(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		with, without := NewEncoder(Options{KeepCase: keep}), NewEncoder(Options{KeepCase: keep})
+		for i := range 400 {
+			if i%97 == 0 {
+				with.Resize(200 + i)
+				without.Resize(200 + i)
+			}
+			f := exchange.Field{Name: []string{"x-a", "X-A", "cookie", "authorization", "x-rather-long-name"}[i%5], Value: []string{"1", "two", "a value of some length"}[i/7%3],
+				Sensitive: i%29 == 0}
+			var want []byte
+			if f.Sensitive {
+				want = without.AppendSecret(nil, f.Name, f.Value)
+			} else {
+				want = without.Append(nil, f.Name, f.Value)
+			}
+			f.Notes = exchange.Note(f.Name, f.Value)
+			if got := with.AppendField(nil, &f); !bytes.Equal(got, want) {
+				t.Fatalf("%d: %v is %x, want %x", i, f, got, want)
+			}
+		}
+	}
+}

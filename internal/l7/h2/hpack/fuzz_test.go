@@ -241,7 +241,7 @@ func FuzzEncode(f *testing.F) {
 			}
 			var block []byte
 			for i, f := range list {
-				index := staticName(hashName(f.Name), f.Name)
+				index := staticName(exchange.HashName(f.Name), f.Name)
 				if list[i].Sensitive = len(f.Value) == 3 || secret(index, f.Value); len(f.Value) == 3 {
 					block = e.AppendSecret(block, f.Name, f.Value)
 				} else {

@@ -1,5 +1,7 @@
 package hpack
 
+import "fairlead.io/fairlead/internal/l7/exchange"
+
 // guessable is the length below which a cookie is short enough to be guessed.
 const guessable = 20
 
@@ -15,7 +17,7 @@ func credentials(name *literal) bool {
 	if !name.known {
 		text = string(name.plain)
 	}
-	switch staticName(hashName(text), text) {
+	switch staticName(exchange.HashName(text), text) {
 	case indexAuthorization, indexCookie, indexProxyAuthorization, indexSetCookie:
 		return true
 	}

@@ -42,7 +42,7 @@ var staticNames = func() (t [256]uint8) {
 		if static[i].Name == static[i-1].Name {
 			continue
 		}
-		slot := uint8(hashName(static[i].Name))
+		slot := uint8(exchange.HashName(static[i].Name))
 		for t[slot] != 0 {
 			slot++
 		}
@@ -107,27 +107,4 @@ func equalFold(small, name string) bool {
 		}
 	}
 	return true
-}
-
-const (
-	mix     = 0x9e3779b97f4a7c15
-	caseBit = 0x2020202020202020 // the bit that tells a capital letter from a small one, in eight bytes
-)
-
-// hashName is the same for a name in any case. Others may share it: whoever finds by hash compares. The
-// tables are small, so that names made to collide cost a short walk.
-func hashName(s string) uint32 {
-	h := uint64(len(s)) * mix
-	for ; len(s) >= 8; s = s[8:] {
-		w := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
-			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
-		h = (h ^ (w | caseBit)) * mix
-		h ^= h >> 32
-	}
-	var w uint64
-	for i := 0; i < len(s); i++ {
-		w = w<<8 | uint64(s[i])
-	}
-	h = (h ^ (w | caseBit)) * mix
-	return uint32(h ^ h>>32)
 }

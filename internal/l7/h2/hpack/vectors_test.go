@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	xnet "golang.org/x/net/http2/hpack"
 
 	"fairlead.io/fairlead/internal/l7/exchange"
@@ -106,7 +105,7 @@ func TestExamples(t *testing.T) {
 		for i, v := range example.vectors {
 			block := unhex(t, v.block)
 			got, large, err := d.Decode(nil, block)
-			if diff := cmp.Diff(v.fields, got); diff != "" || large || err != nil || d.table.size != v.size {
+			if diff := diffFields(v.fields, got); diff != "" || large || err != nil || d.table.size != v.size {
 				t.Errorf("%s.%d: large %t, error %v, table %d, want %d\n%s", example.name, i+1, large, err, d.table.size, v.size, diff)
 			}
 			// The examples index whatever they can: our policy is left out.
@@ -152,7 +151,7 @@ func TestSmallExamples(t *testing.T) {
 	} {
 		d := NewDecoder(plenty, plenty, nil)
 		got, large, err := d.Decode(nil, unhex(t, test.block))
-		if diff := cmp.Diff(test.fields, got); diff != "" || large || err != nil || d.table.size != test.size {
+		if diff := diffFields(test.fields, got); diff != "" || large || err != nil || d.table.size != test.size {
 			t.Errorf("%s: large %t, error %v, table %d\n%s", test.block, large, err, d.table.size, diff)
 		}
 	}
@@ -190,8 +189,8 @@ func TestStaticTable(t *testing.T) {
 		if err != nil || want[0].Name != static[i].Name || want[0].Value != static[i].Value {
 			t.Errorf("%d is %v, want %v, %v", i, static[i], want, err)
 		}
-		first := staticName(hashName(static[i].Name), static[i].Name)
-		if up := strings.ToUpper(static[i].Name); staticName(hashName(up), up) != first || static[first].Name != static[i].Name ||
+		first := staticName(exchange.HashName(static[i].Name), static[i].Name)
+		if up := strings.ToUpper(static[i].Name); staticName(exchange.HashName(up), up) != first || static[first].Name != static[i].Name ||
 			static[first-1].Name == static[i].Name {
 			t.Errorf("%s is found at %d", up, first)
 		}
@@ -200,7 +199,7 @@ func TestStaticTable(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "x", "x-none", ":authorit", ":authority2", "cookie\x00"} {
-		if i := staticName(hashName(name), name); i != 0 {
+		if i := staticName(exchange.HashName(name), name); i != 0 {
 			t.Errorf("%q is found at %d", name, i)
 		}
 	}
