@@ -16,9 +16,10 @@ type coding struct {
 	fields []exchange.Field
 }
 
-// init fills in a zero coding. Between our own nodes names keep their case, and the Huffman code would save bytes that nobody counts.
+// init fills in a zero coding. The Huffman code would save bytes that nobody counts: towards apps they never leave their pod, and
+// between nodes heads are mostly indices.
 func (c *coding) init(lim *exchange.Limits, private bool, shared *Shared) {
-	c.enc = hpack.NewEncoder(hpack.Options{Plain: private, KeepCase: private})
+	c.enc = hpack.NewEncoder(hpack.Options{Plain: true, KeepCase: private})
 	var memo *hpack.Memo
 	if shared != nil {
 		memo = &shared.memo

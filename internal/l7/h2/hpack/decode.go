@@ -9,6 +9,7 @@ type Decoder struct {
 	most  int // fields of a list
 
 	table   decoderTable
+	secret  lastSecret
 	setting int // what we have announced: the largest size that the peer may choose
 	owed    int // an update to at most this size has to come first; -1 is none
 	err     error
@@ -161,7 +162,7 @@ func (d *Decoder) fits(size, first int) bool {
 	return !d.large
 }
 
-// literal reads a string, and returns what follows it. Unless it is to be remembered, it is not looked for either.
+// literal reads a string, and returns what follows it. One that the Memo is not to remember is a secret.
 func (d *Decoder) literal(l *literal, b []byte, remember bool) ([]byte, error) {
 	if len(b) == 0 {
 		return nil, errCut
@@ -178,10 +179,13 @@ func (d *Decoder) literal(l *literal, b []byte, remember bool) ([]byte, error) {
 	if d.memo == nil {
 		d.memo = &Memo{}
 	}
-	if remember && remembers(l.wire) {
-		if d.memo.find(l); l.known {
-			return b, nil
-		}
+	if !remember {
+		d.secret.find(l)
+	} else if remembers(l.wire) {
+		d.memo.find(l)
+	}
+	if l.known {
+		return b, nil
 	}
 	l.plain = l.wire
 	if l.huffman {
@@ -200,7 +204,9 @@ func (d *Decoder) text(l *literal, remember bool) string {
 		return l.text
 	}
 	s := string(l.plain)
-	if remember && remembers(l.wire) {
+	if !remember {
+		d.secret.keep(l, s)
+	} else if remembers(l.wire) {
 		d.memo.put(l, s)
 	}
 	return s

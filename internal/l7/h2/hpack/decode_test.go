@@ -165,8 +165,12 @@ func TestNeverIndexed(t *testing.T) {
 		}
 		values = append(values, got[2].Value)
 	}
-	if unsafe.StringData(values[0]) == unsafe.StringData(values[2]) {
-		t.Error("a secret is remembered")
+	if unsafe.StringData(values[0]) != unsafe.StringData(values[2]) {
+		t.Error("a connection does not remember its last secret")
+	}
+	other := NewDecoder(plenty, plenty, d.memo)
+	if got, _, err := other.Decode(nil, []byte(secret)); err != nil || unsafe.StringData(got[0].Value) == unsafe.StringData(values[0]) {
+		t.Errorf("another connection has the secret, %v", err)
 	}
 	if _, _, err := d.Decode(nil, []byte(secret+"\x80")); err != errIndex {
 		t.Error(err)

@@ -10,7 +10,7 @@
 //  4. A list of fields that is too large is reported, not refused: the tables go on as the peer's do. A block against the
 //     rules is refused, and so is every block after it.
 //  5. A field that came as never indexed says so (Field.Sensitive), goes on as such. Its value, and that of credentials,
-//     is in no Memo.
+//     is in no Memo: its own connection remembers the last one.
 //  6. A connection that was not used yet has no table.
 //
 // Nothing here locks: an Encoder, a Decoder and the decoders that share a Memo belong to one loop.

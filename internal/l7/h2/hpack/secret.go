@@ -5,6 +5,29 @@ import "fairlead.io/fairlead/internal/l7/exchange"
 // guessable is the length below which a cookie is short enough to be guessed.
 const guessable = 20
 
+// longestSecret is how long a secret may be, on the wire, that its connection remembers.
+const longestSecret = 4 << 10
+
+// lastSecret is the last secret of a connection: most send one and the same with each request. No other connection has it.
+type lastSecret struct {
+	wire    []byte
+	huffman bool
+	text    string
+}
+
+// find sets the text of l if it is remembered.
+func (s *lastSecret) find(l *literal) {
+	if len(s.wire) > 0 && l.huffman == s.huffman && string(l.wire) == string(s.wire) {
+		l.text, l.known = s.text, true
+	}
+}
+
+func (s *lastSecret) keep(l *literal, text string) {
+	if len(l.wire) <= longestSecret {
+		s.wire, s.huffman, s.text = append(s.wire[:0], l.wire...), l.huffman, text
+	}
+}
+
 // credentials tells whether a name is one whose values are secrets. They are not remembered across connections: who shares a Memo
 // could tell by the time that it takes whether somebody else has sent the same.
 func credentials(name *literal) bool {
