@@ -162,6 +162,7 @@ func (r *Redirect) hopSocket(client netip.Addr) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	localOnly(fd)
 	// with the device lo the route is that of our table and sk_lookup sees lo; else it sees the device that has the
 	// pod's address, takes the connection for one from outside, and gives it back to the proxy
 	err = setOptions(fd, append(options,

@@ -141,6 +141,12 @@ func setOptions(fd int, options []option) error {
 	return nil
 }
 
+// localOnly tells the kernel that what is sent on a socket stays in its pod: no path to be measured, nothing to be paced. Where bbr
+// is the machine's choice, that spares a timer for each segment. Whoever cannot have it goes without.
+func localOnly(fd int) {
+	_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
+}
+
 // listenSocket makes a listener in the calling thread's namespace: on a loopback address and any port, so that the app
 // has nothing to collide with, and plain TCP, since a multipath socket fits no slot. The outbound one bears CAPTURE:
 // its resets reflect the mark and must stay on lo.
@@ -169,6 +175,9 @@ func listenSocket(d Direction, family int) (int, error) {
 	} else {
 		addr = &unix.SockaddrInet6{Addr: netip.IPv6Loopback().As16()}
 		options = append(options, option{"IPV6_V6ONLY", unix.SOL_IPV6, unix.IPV6_V6ONLY, 1}, option{"IPV6_TRANSPARENT", unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1})
+	}
+	if d == Out {
+		localOnly(fd)
 	}
 	err = setOptions(fd, options)
 	if err == nil {

@@ -240,6 +240,33 @@ func TestListenerItself(t *testing.T) {
 	}
 }
 
+// TestNothingPacesALocalLeg: sockets whose segments stay in the pod do without the machine's congestion control; those towards other
+// nodes have it.
+func TestNothingPacesALocalLeg(t *testing.T) {
+	w, r, _ := captured(t)
+	control := func(fd int) string {
+		return must[string](t)(unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION))
+	}
+	theirs := strings.TrimSpace(string(must[[]byte](t)(os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control"))))
+	for _, l := range must[[]Listener](t)(r.Listeners("p1")) {
+		want := theirs
+		if l.Direction == Out {
+			want = "reno"
+		}
+		if got := control(l.FD); got != want {
+			t.Errorf("%v%d: %s, want %s", l.Direction, l.Family, got, want)
+		}
+		unix.Close(l.FD)
+	}
+	fds := must[[]int](t)(r.Sockets("p1", 4, 1))
+	hop := must[int](t)(r.HopSocket("p1", w.pods["p3"].v4))
+	if out, in := control(fds[0]), control(hop); out != theirs || in != "reno" {
+		t.Errorf("a socket of ours has %s, a hop %s", out, in)
+	}
+	unix.Close(fds[0])
+	unix.Close(hop)
+}
+
 // TestAppBindsWhatIsProxied: a connection that the proxy has accepted bears, in the pod, the port that was dialled. An app
 // that starts while such a connection lives, of its own port or of another's, can bind that port as servers do.
 func TestAppBindsWhatIsProxied(t *testing.T) {
