@@ -72,11 +72,10 @@ func serverTLS(src Source, verify func(tls.ConnectionState) error) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		// Only asked for: what is missing or bad is refused by verify, which knows the cause.
-		ClientAuth:       tls.RequestClientCert,
-		GetCertificate:   func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return src.Certificate() },
-		VerifyConnection: verify,
-		// A resumed session would outlive the authorisation that it was made under.
-		SessionTicketsDisabled: true,
+		ClientAuth:             tls.RequestClientCert,
+		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return src.Certificate() },
+		VerifyConnection:       verify,
+		SessionTicketsDisabled: true, // see Resumption.Server
 	}
 }
 
@@ -86,7 +85,7 @@ func ClientTLS(src Source, b *Bundle, authorize Authorizer) *tls.Config {
 		MinVersion:             tls.VersionTLS13,
 		InsecureSkipVerify:     true, // by name only: VerifyConnection checks chain and identity, on every handshake
 		VerifyConnection:       verifier(b, authorize, false),
-		SessionTicketsDisabled: true,
+		SessionTicketsDisabled: true, // see Resumption.Client
 	}
 	if src != nil {
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return src.Certificate() }

@@ -121,8 +121,8 @@ type Brain interface {
 	Dial(ctx context.Context, p *Pod, dst netip.AddrPort) (*net.TCPConn, error)
 	// DialApp connects to the pod's own app, as the client if it can.
 	DialApp(ctx context.Context, p *Pod, client netip.Addr, dst netip.AddrPort) (*net.TCPConn, error)
-	// ClientTLS and ServerTLS give the configurations of handshakes; they verify the peer. They should set
-	// DynamicRecordSizingDisabled. ServerTLS must offer both ALPNs.
+	// ClientTLS and ServerTLS give the configurations of handshakes, each for one; they verify the peer, also where a
+	// session is resumed. ServerTLS must offer both ALPNs.
 	ClientTLS(p *Pod, e *balance.Endpoint, alpn string) (*tls.Config, error)
 	ServerTLS(p *Pod, peer netip.AddrPort) (*tls.Config, error)
 	// Authorize is asked before anything of an inbound connection reaches the app. It never waits. It is asked

@@ -273,16 +273,15 @@ func (w *world) certOf(p *Pod) tls.Certificate {
 func (w *world) ClientTLS(p *Pod, e *balance.Endpoint, alpn string) (*tls.Config, error) {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{alpn}, Certificates: []tls.Certificate{w.certOf(p)},
-		DynamicRecordSizingDisabled: true,
-		InsecureSkipVerify:          true, // the name is not a DNS name: VerifyConnection does it all
-		VerifyConnection:            func(s tls.ConnectionState) error { return w.ca.verify(s, &e.Account) },
+		InsecureSkipVerify: true, // the name is not a DNS name: VerifyConnection does it all
+		VerifyConnection:   func(s tls.ConnectionState) error { return w.ca.verify(s, &e.Account) },
 	}, nil
 }
 
 func (w *world) ServerTLS(p *Pod, _ netip.AddrPort) (*tls.Config, error) {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{ALPNHTTP, ALPNTCP}, Certificates: []tls.Certificate{w.certOf(p)},
-		ClientAuth: tls.RequireAnyClientCert, DynamicRecordSizingDisabled: true,
+		ClientAuth:       tls.RequireAnyClientCert,
 		VerifyConnection: func(s tls.ConnectionState) error { return w.ca.verify(s, nil) },
 	}, nil
 }

@@ -168,11 +168,14 @@ func (b *brain) ClientTLS(p *l7.Pod, e *balance.Endpoint, alpn string) (*tls.Con
 		return nil, err
 	}
 	cfg := identity.ClientTLS(src, bundle, identity.OnlyIDOn(id, e.Node))
+	if r := src.resume.Load(); r != nil {
+		r.Client(cfg, identity.Destination{Addr: e.Addr.Addr(), ID: id, Node: e.Node})
+	}
 	return tuned(cfg, alpn), nil
 }
 
 // ServerTLS shows the pod's own account. A peer whose address is in the table must be who the table says; one whose
-// address is not there yet passes provisionally (see Authorize).
+// address is not there yet passes provisionally (see Authorize), and always by a full handshake.
 func (b *brain) ServerTLS(p *l7.Pod, peer netip.AddrPort) (*tls.Config, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), signTimeout)
 	defer cancel()
@@ -181,13 +184,16 @@ func (b *brain) ServerTLS(p *l7.Pod, peer netip.AddrPort) (*tls.Config, error) {
 		return nil, err
 	}
 	cfg := identity.ServerTLS(src, bundle, func(q identity.Peer) error { return b.checkPeer(peer.Addr(), q) })
+	if r := src.resume.Load(); r != nil && b.world.Snapshot().PodByAddr(peer.Addr()) != nil {
+		r.Server(cfg)
+	}
 	return tuned(cfg, l7.ALPNHTTP, l7.ALPNTCP), nil
 }
 
-// tuned makes a configuration the engine's: its protocols, whole records, and refusals that it knows for what they are.
+// tuned makes a configuration the engine's: its protocols, and refusals that it knows for what they are. Records start small
+// and grow, as is crypto/tls's default: the first bytes of an answer need not wait for the last of 16 KiB.
 func tuned(cfg *tls.Config, alpns ...string) *tls.Config {
 	cfg.NextProtos = alpns
-	cfg.DynamicRecordSizingDisabled = true
 	verify := cfg.VerifyConnection
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
 		if err := verify(cs); err != nil {

@@ -26,6 +26,7 @@ type credentials struct {
 
 	mu       sync.Mutex // protects the rest
 	accounts map[mesh.Account]*accountSource
+	sessions identity.Sessions // of all accounts, as clients
 	bundle   *identity.Bundle
 	trusted  chan struct{} // closed when the bundle is there
 }
@@ -36,8 +37,9 @@ func newCredentials(k Keeper) *credentials {
 
 // accountSource is the identity.Source of one account.
 type accountSource struct {
-	cert  atomic.Pointer[tls.Certificate]
-	ready chan struct{} // closed with the first certificate
+	cert   atomic.Pointer[tls.Certificate]
+	resume atomic.Pointer[identity.Resumption] // of that certificate and of the roots
+	ready  chan struct{}                       // closed with the first certificate
 }
 
 // Certificate returns the current certificate. An expired one is none.
@@ -53,6 +55,11 @@ func (s *accountSource) Certificate() (*tls.Certificate, error) {
 func (c *credentials) of(a mesh.Account) *accountSource {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.source(a)
+}
+
+// source is of, for a caller that holds mu.
+func (c *credentials) source(a mesh.Account) *accountSource {
 	s := c.accounts[a]
 	if s == nil {
 		s = &accountSource{ready: make(chan struct{})}
@@ -62,7 +69,7 @@ func (c *credentials) of(a mesh.Account) *accountSource {
 }
 
 // wait returns the account's source as soon as it has a certificate, and the bundle.
-func (c *credentials) wait(ctx context.Context, a mesh.Account) (identity.Source, *identity.Bundle, error) {
+func (c *credentials) wait(ctx context.Context, a mesh.Account) (*accountSource, *identity.Bundle, error) {
 	s := c.of(a)
 	select {
 	case <-s.ready:
@@ -90,7 +97,7 @@ func (c *credentials) setRoots(trustDomain string, pem []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.bundle != nil && c.bundle.TrustDomain().Name() == trustDomain {
-		return c.bundle.Replace(pem)
+		return c.replaceRoots(pem)
 	}
 	if c.bundle != nil {
 		return fmt.Errorf("trust domain changed from %s to %s", c.bundle.TrustDomain().Name(), trustDomain)
@@ -106,6 +113,31 @@ func (c *credentials) setRoots(trustDomain string, pem []byte) error {
 	c.bundle = b
 	close(c.trusted)
 	return nil
+}
+
+// replaceRoots also ends all TLS sessions, if the roots are others: whoever is still good by them shows it in a full
+// handshake, and nobody's connection is lost because a peer has offered a session that is not good any more.
+func (c *credentials) replaceRoots(pem []byte) error {
+	old := c.bundle.PEM()
+	if err := c.bundle.Replace(pem); err != nil {
+		return err
+	}
+	if bytes.Equal(old, c.bundle.PEM()) {
+		return nil
+	}
+	for _, s := range c.accounts {
+		if cert := s.cert.Load(); cert != nil {
+			s.renew(identity.NewResumption(cert.Leaf, &c.sessions))
+		}
+	}
+	return nil
+}
+
+// renew puts other tickets and sessions in the place of the old, which end; with nil there are none.
+func (s *accountSource) renew(r *identity.Resumption) {
+	if old := s.resume.Swap(r); old != nil {
+		old.End()
+	}
 }
 
 // setCertificate replaces an account's certificate, or takes it away. One that cannot be read changes nothing.
@@ -132,13 +164,24 @@ func (c *credentials) setCertificate(sc socket.Certificate) error {
 		// The keeper makes P-256 keys only, and SHA-256 goes with them.
 		SupportedSignatureAlgorithms: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256},
 	}
-	s := c.of(account)
-	if old := s.cert.Swap(cert); old == nil {
-		close(s.ready)
-	} else if bytes.Equal(old.Leaf.Raw, leaf.Raw) {
-		s.cert.Store(old)
-	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.source(account).replace(cert, &c.sessions)
 	return nil
+}
+
+// replace puts another certificate in the place of the old, and ends what was made with that. The same one again changes
+// nothing.
+func (s *accountSource) replace(cert *tls.Certificate, sessions *identity.Sessions) {
+	old := s.cert.Load()
+	if old != nil && bytes.Equal(old.Leaf.Raw, cert.Leaf.Raw) {
+		return
+	}
+	s.cert.Store(cert)
+	s.renew(identity.NewResumption(cert.Leaf, sessions))
+	if old == nil {
+		close(s.ready)
+	}
 }
 
 // withdraw takes an account's certificate away: handshakes wait for the next one.
@@ -146,6 +189,14 @@ func (c *credentials) withdraw(a mesh.Account) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if a != (mesh.Account{}) { // the proxy's own is held by the stream to the controller
+		c.drop(a)
+	}
+}
+
+// drop takes an account out, with its ticket keys and sessions. The caller holds mu.
+func (c *credentials) drop(a mesh.Account) {
+	if s := c.accounts[a]; s != nil {
+		s.renew(nil)
 		delete(c.accounts, a)
 	}
 }
@@ -156,7 +207,7 @@ func (c *credentials) keep(told map[mesh.Account]bool) {
 	defer c.mu.Unlock()
 	for a, s := range c.accounts {
 		if !told[a] && s.cert.Load() != nil && a != (mesh.Account{}) {
-			delete(c.accounts, a)
+			c.drop(a)
 		}
 	}
 }
@@ -168,7 +219,7 @@ func (c *credentials) sweep(live map[mesh.Account]bool) {
 	defer c.mu.Unlock()
 	for a, s := range c.accounts {
 		if _, err := s.Certificate(); err != nil && !live[a] && a != (mesh.Account{}) {
-			delete(c.accounts, a)
+			c.drop(a)
 		}
 	}
 }

@@ -110,17 +110,18 @@ func newMetrics(reg prometheus.Registerer, names names, warn *rareLog) *metrics 
 	m.lifetimes = histogramSeries(reg, "fairlead_tcp_connection_duration_seconds", "How long connections lasted.", pairLabels, over, plain)
 	m.open = openSeries(reg, over, plain)
 	m.handshakes = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_handshakes_total",
-		Help: "TLS handshakes between nodes, by direction and result: ok, or the cause of the failure."}, []string{"direction", "result"})
+		Help: "TLS handshakes between nodes, by direction, result (ok, or the cause of the failure) and whether a session was resumed."}, []string{"direction", "result", "resumed"})
 	m.events = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_proxy_events_total",
 		Help: "What happened to connections and requests beside their outcome: retries, limits, drains, panics."}, []string{"direction", "event"})
 	m.hops = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_app_connections_total",
 		Help: "Connections to local apps, by whether the client's address was kept."}, []string{"client_address"})
 	reg.MustRegister(m.handshakes, m.events, m.hops)
 	for _, d := range []l7.Direction{l7.Outbound, l7.Inbound} {
-		m.handshakes.WithLabelValues(d.String(), "ok")
-		m.handshakes.WithLabelValues(d.String(), "broken")
+		m.handshakes.WithLabelValues(d.String(), "ok", "true")
+		m.handshakes.WithLabelValues(d.String(), "ok", "false")
+		m.handshakes.WithLabelValues(d.String(), "broken", "false")
 		for _, c := range identity.Causes() {
-			m.handshakes.WithLabelValues(d.String(), c.String())
+			m.handshakes.WithLabelValues(d.String(), c.String(), "false")
 		}
 	}
 	return m
@@ -287,7 +288,7 @@ func (m *metrics) Handshake(r *l7.HandshakeRecord) {
 				"pod", r.Pod.Name.String(), "peer", r.PeerAddr.String(), "err", r.Err)
 		}
 	}
-	m.handshakes.WithLabelValues(r.Direction.String(), result).Inc()
+	m.handshakes.WithLabelValues(r.Direction.String(), result, strconv.FormatBool(r.Resumed)).Inc()
 }
 
 // Event counts what concerns no single connection.
