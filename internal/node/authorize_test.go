@@ -166,12 +166,7 @@ var strange = netip.MustParseAddr("10.244.2.77")
 // takes nothing from loopback addresses.
 func acrossANamespace(t *testing.T) (net.Listener, net.Conn) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" || os.Getenv("REQUIRE_ROOT") == "1" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
+	needRoot(t)
 	var l net.Listener
 	var c net.Conn
 	made := make(chan error)
@@ -200,6 +195,17 @@ func acrossANamespace(t *testing.T) (net.Listener, net.Conn) {
 		t.Fatal(err)
 	}
 	return l, c
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") == "true" || os.Getenv("REQUIRE_ROOT") == "1" {
+		t.Fatal("needs root")
+	}
+	t.Skip("needs root")
 }
 
 // listenEcho is an app that sends back what it gets.

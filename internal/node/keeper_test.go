@@ -32,6 +32,7 @@ type fakeKeeper struct {
 	entered chan struct{} // if set, Sockets says here that it was called,
 	release chan struct{} // and waits for this
 	keys    map[mesh.Account]*ecdsa.PrivateKey
+	signed  int
 	verdict map[string]uint64
 }
 
@@ -90,6 +91,7 @@ func (k *fakeKeeper) Sign(_ context.Context, a mesh.Account, _ [32]byte, content
 	if k.keys[a] == nil {
 		return nil, socket.ErrUnknownAccount
 	}
+	k.signed++
 	return identity.SignCertificateVerify(k.keys[a], content)
 }
 
