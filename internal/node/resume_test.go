@@ -23,7 +23,7 @@ import (
 )
 
 var (
-	webRow   = &mesh.Pod{UID: "web", Name: mesh.Name{Namespace: "shop", Name: "web-1"}, Account: mesh.Account{Namespace: "shop", Name: "web"},
+	webRow = &mesh.Pod{UID: "web", Name: mesh.Name{Namespace: "shop", Name: "web-1"}, Account: mesh.Account{Namespace: "shop", Name: "web"},
 		Node: "n1", Workload: "web", Addrs: []netip.Addr{webIP}, InMesh: true}
 )
 
@@ -321,11 +321,13 @@ func TestAResumedPeerIsRefused(t *testing.T) {
 			if test.where == l7.Inbound {
 				side = s.db
 			}
-			eventually(t, "the table's change is seen", func() bool { return len(side.world.changed) == 0 })
+			// The clusters follow the table a moment later.
+			eventually(t, "the peer is refused", func() bool {
+				return s.connect() != nil && side.handshakes(test.where, test.cause.String(), "false") > 0
+			})
 			if err := s.connect(); err == nil {
-				t.Error("served")
+				t.Error("served, after it was refused")
 			}
-			eventually(t, "the refusal is counted", func() bool { return side.handshakes(test.where, test.cause.String(), "false") > 0 })
 		})
 	}
 }
