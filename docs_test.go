@@ -23,7 +23,11 @@ func documents(t *testing.T) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range slices.Concat(names, designs, []string{
+	measured, err := filepath.Glob("docs/performance/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range slices.Concat(names, designs, measured, []string{
 		"README.md", "CONTRIBUTING.md", "deploy/daemonset/README.md", "examples/vote/README.md",
 	}) {
 		pages[name] = read(t, name)
