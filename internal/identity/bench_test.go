@@ -16,13 +16,17 @@ import (
 //
 //	go test ./internal/identity -run '^$' -bench Handshake -benchmem -count 6
 func BenchmarkHandshake(b *testing.B) {
-	b.Run("full", func(b *testing.B) { benchmarkHandshake(b, false) })
-	b.Run("resumed", func(b *testing.B) { benchmarkHandshake(b, true) })
+	b.Run("full", func(b *testing.B) { benchmarkHandshake(b, true, false) })
+	b.Run("full-without-tickets", func(b *testing.B) { benchmarkHandshake(b, false, false) })
+	b.Run("resumed", func(b *testing.B) { benchmarkHandshake(b, true, true) })
 }
 
-func benchmarkHandshake(b *testing.B, resumed bool) {
+func benchmarkHandshake(b *testing.B, tickets, resumed bool) {
 	c := newCouple(b)
 	c.well("to have a session", false)
+	c.tune = func(client, server *tls.Config) {
+		client.SessionTicketsDisabled, server.SessionTicketsDisabled = !tickets, !tickets
+	}
 	b.ReportAllocs()
 	before := cpu(b)
 	wire := 0

@@ -139,7 +139,7 @@ type recorder struct {
 	fds    []int
 }
 
-func newRecorder(t *testing.T) *recorder {
+func newRecorder(t testing.TB) *recorder {
 	r := &recorder{events: make(chan string, 1024)}
 	t.Cleanup(r.close)
 	return r
@@ -194,7 +194,7 @@ func (r *recorder) want(t *testing.T, want string) {
 }
 
 // serve runs a server until the test ends.
-func serve(t *testing.T, k Keeper) (*Server, string) {
+func serve(t testing.TB, k Keeper) (*Server, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "proxy.sock")
 	s := NewServer(ServerConfig{Path: path, UID: os.Getuid(), AllowRoot: true, Keeper: k, Log: slog.New(slog.DiscardHandler)})
@@ -202,7 +202,7 @@ func serve(t *testing.T, k Keeper) (*Server, string) {
 	return s, path
 }
 
-func start1(t *testing.T, s *Server) {
+func start1(t testing.TB, s *Server) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -216,7 +216,7 @@ func start1(t *testing.T, s *Server) {
 }
 
 // connect runs a client until the test ends.
-func connect(t *testing.T, path string, h Handler) *Client {
+func connect(t testing.TB, path string, h Handler) *Client {
 	t.Helper()
 	c, err := Dial(t.Context(), path)
 	if err != nil {
@@ -229,7 +229,7 @@ func connect(t *testing.T, path string, h Handler) *Client {
 	return c
 }
 
-func eventually(t *testing.T, what string, cond func() bool) {
+func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for !cond() {
