@@ -23,7 +23,8 @@ type Resumption struct {
 	until    time.Time // the end of the leaf
 	tickets  tickets
 	sessions *Sessions
-	ended    atomic.Bool
+	retired  atomic.Bool // nothing is taken up any more
+	ended    atomic.Bool // ... nor goes on
 	now      func() time.Time
 }
 
@@ -32,15 +33,22 @@ func NewResumption(leaf *x509.Certificate, all *Sessions) *Resumption {
 	return &Resumption{until: leaf.NotAfter, sessions: all, now: time.Now}
 }
 
-// End forgets keys and sessions. Nothing is taken up from then on; a handshake under way goes on as a full one, or fails.
-func (r *Resumption) End() {
-	r.ended.Store(true)
+// Retire forgets keys and sessions, for there is another Resumption in the place of this. Nothing is taken up from then on; a
+// handshake under way goes on.
+func (r *Resumption) Retire() {
+	r.retired.Store(true)
 	r.tickets.forget()
 	r.sessions.drop(r)
 }
 
-// live tells whether sessions may be taken up: in a resumed handshake nobody asks for the own certificate.
-func (r *Resumption) live() bool { return !r.ended.Load() && r.now().Before(r.until) }
+// End is Retire where the certificate was taken away: a resumed handshake under way fails, as a full one does that is not signed.
+func (r *Resumption) End() {
+	r.ended.Store(true)
+	r.Retire()
+}
+
+// live tells whether sessions may be taken up.
+func (r *Resumption) live() bool { return !r.retired.Load() && r.now().Before(r.until) }
 
 // Server has a configuration of ServerTLS give out tickets and take them. It serves one handshake.
 func (r *Resumption) Server(cfg *tls.Config) {
@@ -84,13 +92,14 @@ func (r *Resumption) Client(cfg *tls.Config, to Destination) {
 	}
 }
 
-// verifier looks again, behind what is verified in every handshake, whether the identity is still there.
+// verifier looks, behind what is verified in every handshake, whether the own certificate is still there: in a resumed one
+// nobody asks for it.
 func (r *Resumption) verifier(verify func(tls.ConnectionState) error) func(tls.ConnectionState) error {
 	return func(cs tls.ConnectionState) error {
 		if err := verify(cs); err != nil {
 			return err
 		}
-		if cs.DidResume && !r.live() {
+		if cs.DidResume && (r.ended.Load() || !r.now().Before(r.until)) {
 			return ErrEnded
 		}
 		return nil

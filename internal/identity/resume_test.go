@@ -131,6 +131,8 @@ func TestASessionIsResumedWithoutASignature(t *testing.T) {
 // What has changed since the full handshake is answered by another full one.
 func TestAfterAChangeThereIsAFullHandshake(t *testing.T) {
 	for name, change := range map[string]func(*couple){
+		"the client has other sessions":           func(c *couple) { c.client.resume.Retire() },
+		"the server has other keys":               func(c *couple) { c.server.resume.Retire() },
 		"the client's certificate was taken away": func(c *couple) { c.client.resume.End() },
 		"the server's certificate was taken away": func(c *couple) { c.server.resume.End() },
 		"the client has another leaf":             func(c *couple) { c.client.renew(c.t, c.ca, &c.all) },
@@ -249,6 +251,13 @@ func TestVerificationOfAResumedHandshakeUnderWay(t *testing.T) {
 		old.PeerCertificates = []*x509.Certificate{ended.Leaf}
 		if got, ok := CauseOf(cfg.VerifyConnection(old)); !ok || got != Expired {
 			t.Errorf("a peer whose leaf has ended: %v", cfg.VerifyConnection(old))
+		}
+	}
+	c.client.resume.Retire()
+	c.server.resume.Retire()
+	for cfg, cs := range states {
+		if err := cfg.VerifyConnection(cs); err != nil {
+			t.Errorf("at a renewal: %v", err)
 		}
 	}
 	c.client.resume.End()

@@ -66,7 +66,7 @@ func (s *Sessions) get(r *Resumption, to Destination) *session {
 func (s *Sessions) put(r *Resumption, e *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.ended.Load() { // looked at under the lock: drop has not come yet, or comes after
+	if r.retired.Load() { // looked at under the lock: drop has not come yet, or comes after
 		return
 	}
 	l := s.owned[r]

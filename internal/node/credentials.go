@@ -133,10 +133,10 @@ func (c *credentials) replaceRoots(pem []byte) error {
 	return nil
 }
 
-// renew puts other tickets and sessions in the place of the old, which end; with nil there are none.
+// renew puts other tickets and sessions in the place of the old.
 func (s *accountSource) renew(r *identity.Resumption) {
 	if old := s.resume.Swap(r); old != nil {
-		old.End()
+		old.Retire() // leaves are renewed without a broken handshake
 	}
 }
 
@@ -195,10 +195,14 @@ func (c *credentials) withdraw(a mesh.Account) {
 
 // drop takes an account out, with its ticket keys and sessions. The caller holds mu.
 func (c *credentials) drop(a mesh.Account) {
-	if s := c.accounts[a]; s != nil {
-		s.renew(nil)
-		delete(c.accounts, a)
+	s := c.accounts[a]
+	if s == nil {
+		return
 	}
+	if r := s.resume.Swap(nil); r != nil {
+		r.End()
+	}
+	delete(c.accounts, a)
 }
 
 // keep withdraws every certificate but those of the accounts that are named.

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -365,5 +367,40 @@ func TestSessionsGoWithTheAccount(t *testing.T) {
 				t.Errorf("%d sessions are left", n)
 			}
 		})
+	}
+}
+
+// A certificate is renewed, and roots change, without a broken handshake: also of one that resumes at that moment.
+func TestARenewalBreaksNoHandshakeUnderWay(t *testing.T) {
+	a := newAuthority(t)
+	a.push(db.Account, a.issue(db.Account, "n2", time.Hour))
+	w := newWorld()
+	w.apply(mesh.Delta{Pods: []*mesh.Pod{webRow, db}})
+	b := &brain{world: w, creds: a.creds}
+	web := a.issue(webRow.Account, "n1", time.Hour)
+	cfg, err := b.ServerTLS(&l7.Pod{Account: db.Account}, netip.AddrPortFrom(webIP, 40000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resumed := tls.ConnectionState{DidResume: true, PeerCertificates: []*x509.Certificate{web.Leaf}}
+	a.push(db.Account, a.issue(db.Account, "n2", time.Hour))
+	if err := cfg.VerifyConnection(resumed); err != nil {
+		t.Errorf("after a renewal: %v", err)
+	}
+	if cfg, err = b.ServerTLS(&l7.Pod{Account: db.Account}, netip.AddrPortFrom(webIP, 40000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.creds.setRoots("cluster.local", (&sides{t: t, ca: a}).joined()); err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.VerifyConnection(resumed); err != nil {
+		t.Errorf("after a change of roots: %v", err)
+	}
+	if cfg, err = b.ServerTLS(&l7.Pod{Account: db.Account}, netip.AddrPortFrom(webIP, 40000)); err != nil {
+		t.Fatal(err)
+	}
+	a.creds.withdraw(db.Account)
+	if err := cfg.VerifyConnection(resumed); !errors.Is(err, identity.ErrEnded) {
+		t.Errorf("after the certificate was taken away: %v", err)
 	}
 }
