@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"fairlead.io/fairlead/internal/testnet"
@@ -34,14 +36,14 @@ func (k kind) answer() int {
 	return pageSize
 }
 
-// kinds are all questions, each load for that many seconds.
+// kinds are all questions, each load for that many seconds. Those under saturation have as many requests as are served at best: see compare.
 func kinds(seconds int) []kind {
 	h1 := []load{
 		{name: "saturated", clients: 64, streams: 1, requests: 15000 * seconds},
 		{name: "rate", clients: 64, streams: 1, rate: 5000, requests: 5000 * seconds},
 		{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}
 	return []kind{
-		{name: "pair_h1", protocol: http1, loads: h1},
+		{name: "pair_h1", protocol: http1, loads: append(h1, load{name: "connect", clients: 200 * seconds, streams: 1, requests: 200 * seconds, connect: true})},
 		{name: "pair_h2", protocol: http2, loads: []load{
 			{name: "saturated", clients: 8, streams: 16, requests: 25000 * seconds},
 			{name: "rate", clients: 8, streams: 16, rate: 10000, requests: 10000 * seconds},
@@ -50,7 +52,7 @@ func kinds(seconds int) []kind {
 			{name: "saturated", clients: 8, streams: 16, requests: 15000 * seconds},
 			{name: "rate", clients: 8, streams: 16, rate: 4000, requests: 4000 * seconds},
 			{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}},
-		{name: "one_node", protocol: http1, loads: h1, onePass: true},
+		{name: "one_node", protocol: http1, loads: []load{h1[0], h1[2]}, onePass: true},
 	}
 }
 
@@ -66,40 +68,63 @@ type contender struct {
 // sample is one run of one contender.
 type sample struct {
 	contender string
-	cpu       time.Duration // of all its proxies, for one request
-	result
+	requests  int
+	steady
 }
 
-// measure runs one load through a contender and divides what its proxies have spent by the requests.
+// measure runs one load through a contender. A request's cost is that on connections that are there; what a connection costs is a load
+// of its own, with one request on each.
 func (s *stage) measure(ctx context.Context, k kind, l load, c contender) (sample, error) {
 	var pids []int
 	for _, p := range c.proxies {
 		pids = append(pids, p.PID())
 	}
-	before, err := cpuTimes(pids)
-	if err != nil {
-		return sample{}, err
-	}
+	stop := watch(ctx, pids)
 	r, err := s.load(ctx, c.client, k, l, c.target)
+	if err == nil && l.connect {
+		err = pause(ctx, settling) // connections end after the last answer
+	}
+	marks, werr := stop()
+	if err := errors.Join(err, werr, s.checkPins(c)); err != nil {
+		return sample{}, err
+	}
+	requests, err := parseRequestLog(r.log)
 	if err != nil {
 		return sample{}, err
 	}
-	after, err := cpuTimes(pids)
-	if err != nil {
-		return sample{}, err
+	one := sample{contender: c.name, requests: r.succeeded}
+	if l.connect {
+		one.cpu, one.rps = (marks[len(marks)-1].cpu-marks[0].cpu)/time.Duration(r.succeeded), r.rps
+		return one, nil
 	}
-	return sample{contender: c.name, cpu: (after - before) / time.Duration(r.succeeded), result: r}, s.checkPins(c)
+	one.steady, err = between(marks, requests)
+	return one, err
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // compare runs one load through all contenders, in turn, in the reverse order every other round.
 func (s *stage) compare(ctx context.Context, k kind, l load, rounds int) ([]sample, error) {
 	list := s.contenders(k)
 	warm := l
-	warm.rate, warm.requests = 0, max(2000, 8*l.clients*l.streams)
+	warm.rate, warm.requests = 0, max(2000, 2*l.clients*l.streams)
+	slowest := math.Inf(1)
 	for _, c := range list {
-		if _, err := s.load(ctx, c.client, k, warm, c.target); err != nil {
+		r, err := s.load(ctx, c.client, k, warm, c.target)
+		if err != nil {
 			return nil, fmt.Errorf("warm up %s: %w", c.name, err)
 		}
+		slowest = min(slowest, r.rps)
+	}
+	if l.rate == 0 && !l.connect { // on a busy machine, fewer: the time is what is bounded
+		l.requests = min(l.requests, max(int(slowest*float64(s.o.seconds)), 5000))
 	}
 	var samples []sample
 	for round := range rounds {
@@ -111,7 +136,7 @@ func (s *stage) compare(ctx context.Context, k kind, l load, rounds int) ([]samp
 			counted := s.counting(ctx, k, c)
 			one, err := s.measure(ctx, k, l, c)
 			if err == nil {
-				err = counted(one.succeeded)
+				err = counted(one.requests)
 			}
 			if err != nil {
 				return samples, fmt.Errorf("%s, %s, %s, round %d: %w", k.name, l.name, c.name, round+1, err)

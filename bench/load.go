@@ -36,22 +36,23 @@ type load struct {
 	streams  int // requests in flight on each
 	rate     int // requests a second of all together; 0 is as many as are answered
 	requests int
+	connect  bool // what is measured is the making of connections
 }
 
 // result is what h2load says of one run.
 type result struct {
 	succeeded, failed int
-	rps               float64
 	body              int // bytes of answers' bodies
-	p50, p99          time.Duration
+	rps               float64
+	log               string // of its requests
 }
 
 // run is one run of h2load in a pod.
 func (s *stage) load(ctx context.Context, p *testnet.Pod, k kind, l load, target string) (result, error) {
 	log := filepath.Join(s.dir, "requests.log")
-	args := []string{"-n", strconv.Itoa(l.requests), "-c", strconv.Itoa(l.clients), "-m", strconv.Itoa(l.streams), "-N", "20", "-H", ":authority: " + authority}
+	args := []string{"-n", strconv.Itoa(l.requests), "-c", strconv.Itoa(l.clients), "-m", strconv.Itoa(l.streams), "-N", "20", "--log-file", log, "-H", ":authority: " + authority}
 	if l.rate > 0 {
-		args = append(args, "--rps", strconv.FormatFloat(float64(l.rate)/float64(l.clients), 'f', -1, 64), "--log-file", log)
+		args = append(args, "--rps", strconv.FormatFloat(float64(l.rate)/float64(l.clients), 'f', -1, 64))
 	}
 	for _, f := range requestFields {
 		args = append(args, "-H", f)
@@ -84,13 +85,8 @@ func (s *stage) load(ctx context.Context, p *testnet.Pod, k kind, l load, target
 	if want := r.succeeded * k.answer(); r.body != want {
 		return r, fmt.Errorf("%d bytes of bodies in %d answers, want %d", r.body, r.succeeded, want)
 	}
-	if l.rate == 0 {
-		return r, nil
-	}
 	text, err := os.ReadFile(log)
-	if err == nil {
-		r.p50, r.p99, err = parseRequestLog(string(text))
-	}
+	r.log = string(text)
 	return r, errors.Join(err, os.Remove(log))
 }
 
@@ -145,25 +141,4 @@ func numbers(re *regexp.Regexp, text string) []int {
 		ns[i] = n
 	}
 	return ns
-}
-
-// parseRequestLog reads h2load's log: in each line when a request began, its status, and how many microseconds it took.
-func parseRequestLog(text string) (p50, p99 time.Duration, err error) {
-	var all []time.Duration
-	for line := range strings.Lines(text) {
-		fields := strings.Fields(line)
-		if len(fields) < 3 {
-			return 0, 0, fmt.Errorf("a line of h2load's log: %q", line)
-		}
-		us, err := strconv.Atoi(fields[2])
-		if err != nil {
-			return 0, 0, fmt.Errorf("a line of h2load's log: %w", err)
-		}
-		all = append(all, time.Duration(us)*time.Microsecond)
-	}
-	if len(all) == 0 {
-		return 0, 0, errors.New("h2load's log is empty")
-	}
-	slices.Sort(all)
-	return all[len(all)/2], all[len(all)*99/100], nil
 }

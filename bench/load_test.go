@@ -3,7 +3,6 @@ package main
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 const ended = `finished in 2.51s, 4980.12 req/s, 1.50MB/s
@@ -39,23 +38,6 @@ func TestParseH2load(t *testing.T) {
 		}
 		if r, err := parseH2load(strings.Replace(ended, cut, "", 1)); err == nil {
 			t.Errorf("without %q: %+v", cut, r)
-		}
-	}
-}
-
-func TestParseRequestLog(t *testing.T) {
-	var log strings.Builder
-	for range 98 {
-		log.WriteString("1764554123456789\t200\t300\n")
-	}
-	log.WriteString("1764554123456789\t200\t9000\n1764554123456789\t200\t10000\n")
-	p50, p99, err := parseRequestLog(log.String())
-	if err != nil || p50 != 300*time.Microsecond || p99 != 10*time.Millisecond {
-		t.Errorf("%v, %v, %v", p50, p99, err)
-	}
-	for _, bad := range []string{"", "1 200\n", "1 200 soon\n"} {
-		if _, _, err := parseRequestLog(bad); err == nil {
-			t.Errorf("%q was taken for a log", bad)
 		}
 	}
 }

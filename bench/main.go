@@ -2,7 +2,8 @@
 // namespaces and links.
 //
 // Promises:
-//  1. The figure is the processor time of all proxy processes of a contender, keepers included, for one request that has succeeded.
+//  1. The figure is the processor time of all proxy processes of a contender, keepers included, for one request that has succeeded, while
+//     connections are there; what a connection costs is a figure of its own.
 //  2. Proxies have one processor for themselves, load and origins the other; a thread elsewhere makes the run fail.
 //  3. Contenders take turns under each load, so that what else the machine does meets them alike; nothing is compared across runs.
 //  4. A request that fails, or that did not go the way it should, makes the run fail.

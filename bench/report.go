@@ -111,6 +111,10 @@ func (r *report) line() ([]byte, error) {
 		}
 		switch w.contender {
 		case "haproxy":
+			if w.load == "connect" {
+				all["new_connection"] = ratio
+				continue
+			}
 			loads, _ := all[w.kind].(map[string]float64)
 			if loads == nil {
 				loads = map[string]float64{}

@@ -9,7 +9,7 @@ import (
 func samplesOf(contender string, cpus ...int) []sample {
 	var list []sample
 	for _, us := range cpus {
-		list = append(list, sample{contender: contender, cpu: time.Duration(us) * time.Microsecond, result: result{rps: 1000, p50: 300 * time.Microsecond}})
+		list = append(list, sample{contender: contender, steady: steady{cpu: time.Duration(us) * time.Microsecond, rps: 1000, p50: 300 * time.Microsecond}})
 	}
 	return list
 }
@@ -18,11 +18,12 @@ func TestReport(t *testing.T) {
 	r := &report{}
 	r.add(kind{name: "pair_h1"}, load{name: "low"}, append(samplesOf("fairlead", 30, 10, 20), samplesOf("haproxy", 50, 40, 30, 20)...))
 	r.add(kind{name: "pair_h1"}, load{name: "rate"}, append(samplesOf("fairlead", 10), samplesOf("haproxy", 30)...))
+	r.add(kind{name: "pair_h1"}, load{name: "connect"}, append(samplesOf("fairlead", 200), samplesOf("haproxy", 100)...))
 	one := append(append(samplesOf("fairlead", 12), samplesOf("tcp-forwarder", 10)...), samplesOf("haproxy-tcp", 16)...)
 	r.add(kind{name: "one_node"}, load{name: "saturated"}, one)
 	r.add(kind{name: "one_node"}, load{name: "low"}, one)
 	line, err := r.line()
-	want := `{"one_node_vs_haproxy_tcp":0.75,"one_node_vs_haproxy_tcp_low":0.75,"one_node_vs_tcp":1.2,"one_node_vs_tcp_low":1.2,"pair_h1":{"low":0.571,"rate":0.333}}`
+	want := `{"new_connection":2,"one_node_vs_haproxy_tcp":0.75,"one_node_vs_haproxy_tcp_low":0.75,"one_node_vs_tcp":1.2,"one_node_vs_tcp_low":1.2,"pair_h1":{"low":0.571,"rate":0.333}}`
 	if err != nil || string(line) != want {
 		t.Errorf("%s, %v, want %s", line, err, want)
 	}
