@@ -23,7 +23,7 @@ const (
 type kind struct {
 	name     string
 	protocol protocol
-	loads    []load
+	loads    []offer
 	// onePass: from an enrolled pod to one outside the mesh, on the same node.
 	onePass bool
 }
@@ -38,21 +38,21 @@ func (k kind) answer() int {
 
 // kinds are all questions, each load for that many seconds. Those under saturation have as many requests as are served at best: see compare.
 func kinds(seconds int) []kind {
-	h1 := []load{
+	h1 := []offer{
 		{name: "saturated", clients: 64, streams: 1, requests: 15000 * seconds},
 		{name: "rate", clients: 64, streams: 1, rate: 5000, requests: 5000 * seconds},
 		{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}
 	return []kind{
-		{name: "pair_h1", protocol: http1, loads: append(h1, load{name: "connect", clients: 200 * seconds, streams: 1, requests: 200 * seconds, connect: true})},
-		{name: "pair_h2", protocol: http2, loads: []load{
+		{name: "pair_h1", protocol: http1, loads: append(h1, offer{name: "connect", clients: 200 * seconds, streams: 1, requests: 200 * seconds, connect: true})},
+		{name: "pair_h2", protocol: http2, loads: []offer{
 			{name: "saturated", clients: 8, streams: 16, requests: 25000 * seconds},
 			{name: "rate", clients: 8, streams: 16, rate: 10000, requests: 10000 * seconds},
 			{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}},
-		{name: "pair_grpc", protocol: grpcUnary, loads: []load{
+		{name: "pair_grpc", protocol: grpcUnary, loads: []offer{
 			{name: "saturated", clients: 8, streams: 16, requests: 15000 * seconds},
 			{name: "rate", clients: 8, streams: 16, rate: 4000, requests: 4000 * seconds},
 			{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}},
-		{name: "one_node", protocol: http1, loads: []load{h1[0], h1[2]}, onePass: true},
+		{name: "one_node", protocol: http1, loads: []offer{h1[0], h1[2]}, onePass: true},
 	}
 }
 
@@ -65,6 +65,14 @@ type contender struct {
 	mesh    bool
 }
 
+func (c contender) pids() []int {
+	pids := make([]int, len(c.proxies))
+	for i, p := range c.proxies {
+		pids[i] = p.PID()
+	}
+	return pids
+}
+
 // sample is one run of one contender.
 type sample struct {
 	contender string
@@ -74,12 +82,8 @@ type sample struct {
 
 // measure runs one load through a contender. A request's cost is that on connections that are there; what a connection costs is a load
 // of its own, with one request on each.
-func (s *stage) measure(ctx context.Context, k kind, l load, c contender) (sample, error) {
-	var pids []int
-	for _, p := range c.proxies {
-		pids = append(pids, p.PID())
-	}
-	stop := watch(ctx, pids)
+func (s *stage) measure(ctx context.Context, k kind, l offer, c contender) (sample, error) {
+	stop := watch(ctx, c.pids())
 	r, err := s.load(ctx, c.client, k, l, c.target)
 	if err == nil && l.connect {
 		err = pause(ctx, settling) // connections end after the last answer
@@ -111,7 +115,7 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // compare runs one load through all contenders, in turn, in the reverse order every other round.
-func (s *stage) compare(ctx context.Context, k kind, l load, rounds int) ([]sample, error) {
+func (s *stage) compare(ctx context.Context, k kind, l offer, rounds int) ([]sample, error) {
 	list := s.contenders(k)
 	warm := l
 	warm.rate, warm.requests = 0, max(2000, 2*l.clients*l.streams)
@@ -124,7 +128,7 @@ func (s *stage) compare(ctx context.Context, k kind, l load, rounds int) ([]samp
 		slowest = min(slowest, r.rps)
 	}
 	if l.rate == 0 && !l.connect { // on a busy machine, fewer: the time is what is bounded
-		l.requests = min(l.requests, max(int(slowest*float64(s.o.seconds)), 5000))
+		l.requests = min(l.requests, max(int(slowest*float64(s.o.seconds)), l.requests/2))
 	}
 	var samples []sample
 	for round := range rounds {

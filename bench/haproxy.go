@@ -22,10 +22,11 @@ const (
 )
 
 // haproxyBase is HAProxy at its best here: one thread for one processor, connections that are kept and shared, and HTTP/2 over TLS 1.3
-// between the two. What counts per connection is as large as with the others.
+// between the two. It would want two descriptors for each connection of maxconn, and starts without them when it need not.
 const haproxyBase = `global
   nbthread 1
-  maxconn 4000
+  maxconn 12000
+  no strict-limits
   ssl-default-bind-options ssl-min-ver TLSv1.3
   ssl-default-server-options ssl-min-ver TLSv1.3
   ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256

@@ -18,6 +18,9 @@ import (
 // authority is the host that requests name, whatever address they go to.
 const authority = "origin.bench"
 
+// itemPath is what is asked for.
+const itemPath = "/api/items/42?view=full"
+
 // requestFields are what an ordinary request bears, some 450 bytes.
 var requestFields = []string{
 	"accept: application/json",
@@ -29,8 +32,8 @@ var requestFields = []string{
 	"cache-control: no-cache",
 }
 
-// load is how many requests come, and how.
-type load struct {
+// offer is how many requests come, and how.
+type offer struct {
 	name     string
 	clients  int // connections
 	streams  int // requests in flight on each
@@ -48,7 +51,7 @@ type result struct {
 }
 
 // run is one run of h2load in a pod.
-func (s *stage) load(ctx context.Context, p *testnet.Pod, k kind, l load, target string) (result, error) {
+func (s *stage) load(ctx context.Context, p *testnet.Pod, k kind, l offer, target string) (result, error) {
 	log := filepath.Join(s.dir, "requests.log")
 	args := []string{"-n", strconv.Itoa(l.requests), "-c", strconv.Itoa(l.clients), "-m", strconv.Itoa(l.streams), "-N", "20", "--log-file", log, "-H", ":authority: " + authority}
 	if l.rate > 0 {
@@ -57,7 +60,7 @@ func (s *stage) load(ctx context.Context, p *testnet.Pod, k kind, l load, target
 	for _, f := range requestFields {
 		args = append(args, "-H", f)
 	}
-	path := "/api/items/42?view=full"
+	path := itemPath
 	switch k.protocol {
 	case http1:
 		args = append(args, "--h1")

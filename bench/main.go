@@ -50,7 +50,7 @@ func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	quick := f.Bool("quick", false, "three rounds of two seconds: under five minutes")
-	only := f.String("case", "", "regular expression: the cases to run, as case/load")
+	only := f.String("case", "", "regular expression: the cases to run, as case/load, p99_added, bulk, idle_conn or idle_node")
 	f.IntVar(&o.rounds, "rounds", 0, "how often each contender has its turn; 7, or 3 with --quick")
 	f.StringVar(&o.bin, "bin", "bin", "directory of the programs")
 	f.StringVar(&o.profile, "profile", "", "directory for profiles of the proxies under saturation, in runs that are not counted")
@@ -116,26 +116,48 @@ func play(ctx context.Context, o options) (r *report, err error) {
 		return nil, err
 	}
 	r = &report{}
-	for _, k := range kinds(o.seconds) {
+	if err := s.measureAll(ctx, r); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// measureAll goes through the cases that are wanted.
+func (s *stage) measureAll(ctx context.Context, r *report) error {
+	for _, k := range kinds(s.o.seconds) {
 		for _, l := range k.loads {
-			if !o.only.MatchString(k.name + "/" + l.name) {
+			if !s.o.only.MatchString(k.name + "/" + l.name) {
 				continue
 			}
 			began := time.Now()
-			samples, err := s.compare(ctx, k, l, o.rounds)
+			samples, err := s.compare(ctx, k, l, s.o.rounds)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			r.add(k, l, samples)
-			fmt.Fprintf(os.Stderr, "bench: %s/%s in %.1f s, load average %s\n", k.name, l.name, time.Since(began).Seconds(), loadAverage())
-			if o.profile != "" && l.rate == 0 {
+			progress(k.name+"/"+l.name, began)
+			if s.o.profile != "" && l.rate == 0 {
 				if err := s.profile(ctx, k, l); err != nil {
-					return nil, err
+					return err
 				}
 			}
 		}
 	}
-	return r, nil
+	for _, e := range s.extras() {
+		if !s.o.only.MatchString(e.name) {
+			continue
+		}
+		began := time.Now()
+		if err := e.run(ctx, r); err != nil {
+			return err
+		}
+		progress(e.name, began)
+	}
+	return nil
+}
+
+func progress(what string, began time.Time) {
+	fmt.Fprintf(os.Stderr, "bench: %s in %.1f s, load average %s\n", what, time.Since(began).Seconds(), loadAverage())
 }
 
 func loadAverage() string {

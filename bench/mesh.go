@@ -78,7 +78,7 @@ func hasAll(line string, labels []string) bool {
 }
 
 // profile writes a CPU profile of each proxy under a load, if the proxy has such a page, in a run that is not counted.
-func (s *stage) profile(ctx context.Context, k kind, l load) error {
+func (s *stage) profile(ctx context.Context, k kind, l offer) error {
 	if err := os.MkdirAll(s.o.profile, 0o755); err != nil {
 		return err
 	}

@@ -66,12 +66,12 @@ func (s *stage) startOrigin(ctx context.Context, p *testnet.Pod) error {
 	if err != nil {
 		return fmt.Errorf("start nginx: %w", err)
 	}
-	echo, err := p.Start(testnet.Command{Path: s.o.own("origin"), Args: []string{fmt.Sprintf("--listen=:%d", originGRPC)}, Log: name + "-grpc.log"})
+	echo, err := p.Start(testnet.Command{Path: s.o.own("origin"), Args: []string{fmt.Sprintf("--listen=:%d", originGRPC), fmt.Sprintf("--bulk=:%d", originBulk)}, Log: name + "-grpc.log"})
 	if err != nil {
 		return fmt.Errorf("start the gRPC origin: %w", err)
 	}
 	s.origins = append(s.origins, nginx, echo)
-	for _, port := range []int{originH1, originH2, originGRPC} {
+	for _, port := range []int{originH1, originH2, originGRPC, originBulk} {
 		if err := waitListening(ctx, p, port); err != nil {
 			return fmt.Errorf("origin in %s: %w", p.Name, err)
 		}

@@ -3,10 +3,12 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -18,10 +20,13 @@ type row struct {
 }
 
 // report is all that was measured, in order.
-type report struct{ rows []row }
+type report struct {
+	rows    []row
+	figures []figure
+}
 
 // add takes the samples of one load.
-func (r *report) add(k kind, l load, samples []sample) {
+func (r *report) add(k kind, l offer, samples []sample) {
 	for _, s := range samples {
 		at := slices.IndexFunc(r.rows, func(w row) bool { return w.kind == k.name && w.load == l.name && w.contender == s.contender })
 		if at < 0 {
@@ -61,7 +66,7 @@ func (r *report) table(out io.Writer) error {
 			r.against(w), median(w.samples, func(s sample) float64 { return s.rps }, mean),
 			latency(w, func(s sample) time.Duration { return s.p50 }), latency(w, func(s sample) time.Duration { return s.p99 }))
 	}
-	return t.Flush()
+	return errors.Join(t.Flush(), r.figureTable(out))
 }
 
 func byCPU(a, b sample) int { return cmp.Compare(a.cpu, b.cpu) }
@@ -77,7 +82,7 @@ func latency(w row, by func(sample) time.Duration) string {
 
 // against is what Fairlead costs in proportion to that contender.
 func (r *report) against(w row) string {
-	if ratio, ok := r.ratio(w.kind, w.load, w.contender); ok && w.contender != "fairlead" {
+	if ratio, ok := r.ratio(w.kind, w.load, w.contender); ok && w.contender != fairlead {
 		return fmt.Sprintf("%.2f", ratio)
 	}
 	return ""
@@ -89,7 +94,7 @@ func (r *report) ratio(kind, load, other string) (float64, bool) {
 	for _, w := range r.rows {
 		switch {
 		case w.kind != kind || w.load != load:
-		case w.contender == "fairlead":
+		case w.contender == fairlead:
 			ours = w.cpu()
 		case w.contender == other:
 			theirs = w.cpu()
@@ -106,7 +111,7 @@ func (r *report) line() ([]byte, error) {
 	all := map[string]any{}
 	for _, w := range r.rows {
 		ratio, ok := r.ratio(w.kind, w.load, w.contender)
-		if !ok || w.contender == "fairlead" {
+		if !ok || w.contender == fairlead {
 			continue
 		}
 		switch w.contender {
@@ -127,7 +132,23 @@ func (r *report) line() ([]byte, error) {
 			put(all, "one_node_vs_haproxy_tcp", w.load, ratio)
 		}
 	}
+	r.putFigures(all)
 	return json.Marshal(all)
+}
+
+// putFigures writes Fairlead's figures under their names, those of others with theirs behind it, and bulk as a ratio.
+func (r *report) putFigures(all map[string]any) {
+	for _, f := range r.figures {
+		name := f.name
+		if f.contender != fairlead {
+			name += "_" + strings.ReplaceAll(f.contender, "-", "_")
+		}
+		all[name] = math.Round(10*f.median()) / 10
+	}
+	ours, ok := r.figure("bulk_cpu_per_mib", fairlead)
+	if theirs, both := r.figure("bulk_cpu_per_mib", tlsCopy); ok && both {
+		all["bulk_vs_tls_copy"] = math.Round(1000*ours/theirs) / 1000
+	}
 }
 
 // put writes the saturated load under the plain name, the others with theirs behind it.

@@ -16,14 +16,19 @@ func samplesOf(contender string, cpus ...int) []sample {
 
 func TestReport(t *testing.T) {
 	r := &report{}
-	r.add(kind{name: "pair_h1"}, load{name: "low"}, append(samplesOf("fairlead", 30, 10, 20), samplesOf("haproxy", 50, 40, 30, 20)...))
-	r.add(kind{name: "pair_h1"}, load{name: "rate"}, append(samplesOf("fairlead", 10), samplesOf("haproxy", 30)...))
-	r.add(kind{name: "pair_h1"}, load{name: "connect"}, append(samplesOf("fairlead", 200), samplesOf("haproxy", 100)...))
+	r.add(kind{name: "pair_h1"}, offer{name: "low"}, append(samplesOf("fairlead", 30, 10, 20), samplesOf("haproxy", 50, 40, 30, 20)...))
+	r.add(kind{name: "pair_h1"}, offer{name: "rate"}, append(samplesOf("fairlead", 10), samplesOf("haproxy", 30)...))
+	r.add(kind{name: "pair_h1"}, offer{name: "connect"}, append(samplesOf("fairlead", 200), samplesOf("haproxy", 100)...))
 	one := append(append(samplesOf("fairlead", 12), samplesOf("tcp-forwarder", 10)...), samplesOf("haproxy-tcp", 16)...)
-	r.add(kind{name: "one_node"}, load{name: "saturated"}, one)
-	r.add(kind{name: "one_node"}, load{name: "low"}, one)
+	r.add(kind{name: "one_node"}, offer{name: "saturated"}, one)
+	r.add(kind{name: "one_node"}, offer{name: "low"}, one)
+	for _, v := range []float64{300, 100, 200} {
+		r.note("bulk_cpu_per_mib", "fairlead", "µs", v)
+		r.note("bulk_cpu_per_mib", "tls-copy", "µs", 2*v)
+	}
+	r.note("idle_node_mib", "fairlead", "MiB", 51.26)
 	line, err := r.line()
-	want := `{"new_connection":2,"one_node_vs_haproxy_tcp":0.75,"one_node_vs_haproxy_tcp_low":0.75,"one_node_vs_tcp":1.2,"one_node_vs_tcp_low":1.2,"pair_h1":{"low":0.571,"rate":0.333}}`
+	want := `{"bulk_cpu_per_mib":200,"bulk_cpu_per_mib_tls_copy":400,"bulk_vs_tls_copy":0.5,"idle_node_mib":51.3,"new_connection":2,"one_node_vs_haproxy_tcp":0.75,"one_node_vs_haproxy_tcp_low":0.75,"one_node_vs_tcp":1.2,"one_node_vs_tcp_low":1.2,"pair_h1":{"low":0.571,"rate":0.333}}`
 	if err != nil || string(line) != want {
 		t.Errorf("%s, %v, want %s", line, err, want)
 	}
@@ -31,7 +36,7 @@ func TestReport(t *testing.T) {
 	if err := r.table(&table); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"pair_h1 low haproxy 35.0 20.0 50.0 0.57 1000 300 -", "pair_h1 low fairlead 20.0 10.0 30.0 1000 300 -", "one_node saturated tcp-forwarder 10.0 10.0 10.0 1.20 1000 300 -"} {
+	for _, want := range []string{"pair_h1 low haproxy 35.0 20.0 50.0 0.57 1000 300 -", "pair_h1 low fairlead 20.0 10.0 30.0 1000 300 -", "one_node saturated tcp-forwarder 10.0 10.0 10.0 1.20 1000 300 -", "bulk_cpu_per_mib tls-copy 400.0 200.0 600.0 µs"} {
 		if !strings.Contains(strings.Join(strings.Fields(table.String()), " "), want) {
 			t.Errorf("no %q in\n%s", want, table.String())
 		}
@@ -41,7 +46,7 @@ func TestReport(t *testing.T) {
 // A case that was run for one contender alone has no ratio, and is not in the line.
 func TestReportWithoutTheOther(t *testing.T) {
 	r := &report{}
-	r.add(kind{name: "pair_h2"}, load{name: "low"}, samplesOf("fairlead", 1))
+	r.add(kind{name: "pair_h2"}, offer{name: "low"}, samplesOf("fairlead", 1))
 	if line, err := r.line(); err != nil || string(line) != "{}" {
 		t.Errorf("%s, %v", line, err)
 	}
@@ -58,5 +63,14 @@ func TestHAProxyIsAskedForItsBest(t *testing.T) {
 				t.Errorf("no %q in\n%s", w, text)
 			}
 		}
+	}
+}
+
+func TestParseResident(t *testing.T) {
+	if got, err := parseResident("Name:\tx\nVmRSS:\t   51234 kB\nThreads:\t1\n"); err != nil || got != 51234 {
+		t.Errorf("%d, %v", got, err)
+	}
+	if got, err := parseResident("Name:\tx\n"); err == nil {
+		t.Errorf("%d of a process that has no memory", got)
 	}
 }

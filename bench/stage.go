@@ -20,6 +20,9 @@ const (
 	plainly = "plainly"
 )
 
+// fairlead is our name among the contenders.
+const fairlead = "fairlead"
+
 // troupe is the pods of a namespace: client on the first node, origin on the second, and another origin beside the client.
 type troupe struct{ client, origin, local *testnet.Pod }
 
@@ -37,6 +40,8 @@ type stage struct {
 	origins []*testnet.Process
 	haproxy []*testnet.Process // A and B
 	forward *testnet.Process
+	copies  []*testnet.Process
+	idle    []*testnet.Pod
 }
 
 // set starts everything. What this process starts runs where it runs itself, so it goes from one processor to the other.
@@ -62,7 +67,7 @@ func (s *stage) set(ctx context.Context) error {
 	if err := s.addPods(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(s.startHAProxy(ctx), s.startForward(ctx)); err != nil {
+	if err := errors.Join(s.startHAProxy(ctx), s.startForward(ctx), s.startCopies(ctx)); err != nil {
 		return err
 	}
 	if err := pin(os.Getpid(), loadCPU); err != nil {
@@ -104,7 +109,7 @@ func (s *stage) addPods(ctx context.Context) (err error) {
 func (s *stage) addService(namespace, name string) (string, error) {
 	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec: corev1.ServiceSpec{Selector: map[string]string{"app": name}}}
-	for _, port := range []int32{originH1, originH2, originGRPC} {
+	for _, port := range []int32{originH1, originH2, originGRPC, originBulk} {
 		service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{Name: fmt.Sprintf("p%d", port), Port: port})
 	}
 	made, err := s.lab.AddService(service)
@@ -130,7 +135,7 @@ func (s *stage) startForward(ctx context.Context) error {
 func (s *stage) waitMesh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	few := load{name: "few", clients: 1, streams: 1, requests: 10}
+	few := offer{name: "few", clients: 1, streams: 1, requests: 10}
 	for {
 		var err error
 		for _, k := range kinds(1) {
@@ -161,7 +166,7 @@ func (s *stage) contenders(k kind) []contender {
 	}
 	if k.onePass {
 		return []contender{
-			{"fairlead", s.meshed.client, fmt.Sprintf("%s:%d", s.single, originH1), ours, true},
+			{fairlead, s.meshed.client, fmt.Sprintf("%s:%d", s.single, originH1), ours, true},
 			{"tcp-forwarder", s.plain.client, fmt.Sprintf("127.0.0.1:%d", forwardTCP), []*testnet.Process{s.forward}, false},
 			{"haproxy-tcp", s.plain.client, fmt.Sprintf("127.0.0.1:%d", haproxyTCP), s.haproxy, false},
 		}
@@ -169,7 +174,7 @@ func (s *stage) contenders(k kind) []contender {
 	from := map[protocol]int{http1: haproxyH1, http2: haproxyH2, grpcUnary: haproxyGRPC}[k.protocol]
 	to := map[protocol]int{http1: originH1, http2: originH2, grpcUnary: originGRPC}[k.protocol]
 	return []contender{
-		{"fairlead", s.meshed.client, fmt.Sprintf("%s:%d", s.pair, to), ours, true},
+		{fairlead, s.meshed.client, fmt.Sprintf("%s:%d", s.pair, to), ours, true},
 		{"haproxy", s.plain.client, fmt.Sprintf("127.0.0.1:%d", from), s.haproxy, false},
 	}
 }
@@ -188,10 +193,10 @@ func (s *stage) checkPins(c contender) error {
 
 // clear ends everything and takes the product out of the kernel.
 func (s *stage) clear() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var errs []error
-	for _, p := range []*testnet.Pod{s.meshed.client, s.meshed.origin, s.plain.client, s.plain.origin, s.plain.local} {
+	for _, p := range append(s.idle, s.meshed.client, s.meshed.origin, s.plain.client, s.plain.origin, s.plain.local) {
 		if p != nil {
 			errs = append(errs, p.Delete(ctx))
 		}

@@ -1,0 +1,100 @@
+// Tlscopy is the least that encrypts a byte stream in Go: mutual TLS of crypto/tls on one side, plain TCP on the other, and two copy loops
+// for each connection. Two of them, one the other way around, are what a pair of proxies is measured against in bulk.
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+func main() {
+	listen := flag.String("listen", "", "address")
+	to := flag.String("to", "", "where connections go")
+	certificate := flag.String("certificate", "", "file of certificate and key")
+	ca := flag.String("ca", "", "file of the CA's certificate")
+	name := flag.String("server-name", "", "dial with TLS, to whom the certificate says this; else listen with TLS")
+	flag.Parse()
+	if err := serve(*listen, *to, *certificate, *ca, *name); err != nil {
+		fmt.Fprintln(os.Stderr, "tlscopy:", err)
+		os.Exit(1)
+	}
+}
+
+func serve(listen, to, certificate, ca, name string) error {
+	cfg, err := config(certificate, ca, name)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			if err := carry(c.(*net.TCPConn), to, cfg); err != nil && !errors.Is(err, net.ErrClosed) {
+				fmt.Fprintln(os.Stderr, "tlscopy:", err)
+			}
+		}()
+	}
+}
+
+func config(certificate, ca, name string) (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(certificate, certificate)
+	if err != nil {
+		return nil, err
+	}
+	pem, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("no certificate in %s", ca)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, ClientCAs: roots, ClientAuth: tls.RequireAndVerifyClientCert,
+		ServerName: name, MinVersion: tls.VersionTLS13}, nil
+}
+
+// closeWriter is a TCP or a TLS connection.
+type closeWriter interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// carry dials the other side and copies until both directions have ended.
+func carry(down *net.TCPConn, to string, cfg *tls.Config) error {
+	defer down.Close()
+	d := net.Dialer{Timeout: 5 * time.Second}
+	up, err := d.Dial("tcp", to)
+	if err != nil {
+		return err
+	}
+	defer up.Close()
+	var a, b closeWriter = down, up.(*net.TCPConn)
+	if cfg.ServerName != "" {
+		b = tls.Client(up, cfg)
+	} else {
+		a = tls.Server(down, cfg)
+	}
+	errs := make(chan error, 2)
+	go func() { errs <- copyTo(a, b) }()
+	go func() { errs <- copyTo(b, a) }()
+	return errors.Join(<-errs, <-errs)
+}
+
+func copyTo(dst, src closeWriter) error {
+	// Hidden behind plain interfaces: else TCP's own ways of copying would be taken, with smaller buffers.
+	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, 64<<10))
+	return errors.Join(err, dst.CloseWrite())
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"fairlead.io/fairlead/internal/testnet"
+)
+
+const (
+	idleConns = 10000 // as many as a pod may have
+	idlePods  = 110   // as many as a kubelet takes
+	// stillness is how long memory has to stay within stillKiB, and stillLimit how long that is waited for at most.
+	stillness  = 3 * time.Second
+	stillKiB   = 256
+	stillLimit = 30 * time.Second
+)
+
+// measureConns says what memory an idle connection takes: HTTP/1.1, one request each, of all proxies of a contender together. What
+// the kernel holds for sockets is not in it.
+func (s *stage) measureConns(ctx context.Context, r *report) error {
+	for _, c := range s.contenders(kinds(1)[0]) {
+		before, err := settled(ctx, c.pids())
+		if err != nil {
+			return err
+		}
+		held, err := s.hold(ctx, c)
+		if err != nil {
+			return fmt.Errorf("idle connections through %s: %w", c.name, err)
+		}
+		after, err := settled(ctx, c.pids())
+		if err := errors.Join(err, held.Stop(10*time.Second)); err != nil {
+			return err
+		}
+		r.note("idle_conn_kib", c.name, "KiB", float64(after-before)/idleConns)
+	}
+	return nil
+}
+
+// hold starts a program that holds connections, and returns when they are there.
+func (s *stage) hold(ctx context.Context, c contender) (*testnet.Process, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	var out, errs said
+	args := []string{"hold", "--limit=5m", "--to=" + c.target, "--host=" + authority, "--path=" + itemPath, "--connections=" + strconv.Itoa(idleConns)}
+	p, err := c.client.Start(testnet.Command{Path: s.o.own("drive"), Args: append(args, fieldArgs()...), Stdout: &out, Stderr: &errs})
+	if err != nil {
+		return nil, err
+	}
+	for out.String() != "ready\n" {
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("wait for connections: %w", ctx.Err()), p.Kill())
+		case <-p.Done():
+			return nil, fmt.Errorf("hold connections: %s", errs.String())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return p, nil
+}
+
+// said is what a program has printed so far.
+type said struct {
+	mu   sync.Mutex // protects text
+	text bytes.Buffer
+}
+
+// Write takes what is printed.
+func (s *said) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(b)
+}
+
+// String is all of it.
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// measureNode says what keeper and proxy of a node hold together for as many idle pods as a node has at most. It comes last: the pods stay.
+func (s *stage) measureNode(ctx context.Context, r *report) error {
+	node := s.mesh.Nodes[0]
+	ours := contender{proxies: []*testnet.Process{node.Keeper, node.Proxy}}
+	before, err := settled(ctx, ours.pids())
+	if err != nil {
+		return err
+	}
+	for i := range idlePods {
+		p, err := node.AddPod(ctx, testnet.PodSpec{Namespace: meshed, Name: fmt.Sprintf("idle-%d", i), Workload: fmt.Sprintf("idle-%d", i),
+			Account: fmt.Sprintf("idle-%d", i), Labels: map[string]string{"app": "idle"}, Retry: 10 * time.Second})
+		if err != nil {
+			return err
+		}
+		s.idle = append(s.idle, p)
+	}
+	after, err := settled(ctx, ours.pids())
+	if err != nil {
+		return err
+	}
+	r.note("idle_node_mib", fairlead, "MiB", float64(after)/1024)
+	r.note("idle_pod_kib", fairlead, "KiB", float64(after-before)/idlePods)
+	return nil
+}
+
+// settled is the memory of processes in KiB, as soon as it stands still, or after a while.
+func settled(ctx context.Context, pids []int) (int, error) {
+	since, limit := time.Now(), time.Now().Add(stillLimit)
+	last, err := residents(pids)
+	for err == nil && time.Since(since) < stillness && time.Now().Before(limit) {
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return 0, err
+		}
+		var now int
+		now, err = residents(pids)
+		if now > last+stillKiB || now < last-stillKiB {
+			last, since = now, time.Now()
+		}
+	}
+	return last, err
+}
+
+// residents is the resident memory of processes in KiB.
+func residents(pids []int) (int, error) {
+	sum := 0
+	for _, pid := range pids {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			return 0, err
+		}
+		kib, err := parseResident(string(status))
+		if err != nil {
+			return 0, fmt.Errorf("memory of process %d: %w", pid, err)
+		}
+		sum += kib
+	}
+	return sum, nil
+}
+
+func parseResident(status string) (int, error) {
+	number, ok := strings.CutSuffix(statusField(status, "VmRSS"), " kB")
+	if !ok {
+		return 0, errors.New("no VmRSS")
+	}
+	return strconv.Atoi(number)
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"fairlead.io/fairlead/bench/load"
+	"fairlead.io/fairlead/internal/testnet"
+)
+
+// direct is who dials the origin without anybody between.
+const direct = "direct"
+
+// paces are the loads under which latency is measured: as those of the same names of pair_h1.
+var paces = []load.Pace{
+	{Rate: 1000, Connections: 16},
+	{Rate: 5000, Connections: 64},
+}
+
+func paceName(p load.Pace) string { return fmt.Sprintf("%.0f_rps", p.Rate) }
+
+// measureLatency says by how much a pair raises the 99th percentile. The loop is open: a request's time begins when it was to be sent.
+func (s *stage) measureLatency(ctx context.Context, r *report) error {
+	k := kinds(1)[0]
+	list := append([]contender{{name: direct, client: s.plain.client, target: fmt.Sprintf("%s:%d", s.plain.origin.Addr(4), originH1)}}, s.contenders(k)...)
+	for _, p := range paces {
+		p.Warm = int(p.Rate / 2)
+		p.Requests = p.Warm + int(p.Rate)*s.o.seconds
+		for round := range s.o.rounds {
+			got := map[string]load.Latencies{}
+			for i := range list {
+				c := list[i]
+				if round%2 == 1 {
+					c = list[len(list)-1-i]
+				}
+				l, err := s.pace(ctx, c, p)
+				if err != nil {
+					return fmt.Errorf("latency of %s at %.0f requests a second: %w", c.name, p.Rate, err)
+				}
+				got[c.name] = l
+			}
+			for _, c := range list {
+				r.note("p50_"+paceName(p), c.name, "µs", got[c.name].P50)
+				r.note("p99_"+paceName(p), c.name, "µs", got[c.name].P99)
+				if c.name != direct {
+					r.note("p99_added_"+paceName(p), c.name, "µs", got[c.name].P99-got[direct].P99)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (s *stage) pace(ctx context.Context, c contender, p load.Pace) (load.Latencies, error) {
+	var l load.Latencies
+	args := []string{"pace", "--to=" + c.target, "--host=" + authority, "--path=" + itemPath, "--connections=" + strconv.Itoa(p.Connections),
+		"--rate=" + strconv.FormatFloat(p.Rate, 'f', -1, 64), "--requests=" + strconv.Itoa(p.Requests), "--warm=" + strconv.Itoa(p.Warm)}
+	out, err := s.drive(ctx, c.client, append(args, fieldArgs()...)...)
+	if err != nil {
+		return l, err
+	}
+	if err := json.Unmarshal(out, &l); err != nil {
+		return l, fmt.Errorf("read latencies: %w", err)
+	}
+	if want := p.Requests - p.Warm; l.Requests != want {
+		return l, fmt.Errorf("%d requests were counted, want %d", l.Requests, want)
+	}
+	return l, nil
+}
+
+func fieldArgs() []string {
+	var args []string
+	for _, f := range requestFields {
+		args = append(args, "--field="+f)
+	}
+	return args
+}
+
+// drive runs a load of our own in a pod.
+func (s *stage) drive(ctx context.Context, p *testnet.Pod, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return p.Run(ctx, testnet.Command{Path: s.o.own("drive"), Args: args})
+}
