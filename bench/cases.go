@@ -19,6 +19,9 @@ const (
 	grpcUnary
 )
 
+// saturated is the load that has the next request sent when the one before is answered.
+const saturated = "saturated"
+
 // kind is one question: which protocol, over which way.
 type kind struct {
 	name     string
@@ -39,17 +42,17 @@ func (k kind) answer() int {
 // kinds are all questions, each load for that many seconds. Those under saturation have as many requests as are served at best: see compare.
 func kinds(seconds int) []kind {
 	h1 := []offer{
-		{name: "saturated", clients: 64, streams: 1, requests: 15000 * seconds},
+		{name: saturated, clients: 64, streams: 1, requests: 15000 * seconds},
 		{name: "rate", clients: 64, streams: 1, rate: 5000, requests: 5000 * seconds},
 		{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}
 	return []kind{
 		{name: "pair_h1", protocol: http1, loads: append(h1, offer{name: "connect", clients: 200 * seconds, streams: 1, requests: 200 * seconds, connect: true})},
 		{name: "pair_h2", protocol: http2, loads: []offer{
-			{name: "saturated", clients: 8, streams: 16, requests: 25000 * seconds},
+			{name: saturated, clients: 8, streams: 16, requests: 25000 * seconds},
 			{name: "rate", clients: 8, streams: 16, rate: 10000, requests: 10000 * seconds},
 			{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}},
 		{name: "pair_grpc", protocol: grpcUnary, loads: []offer{
-			{name: "saturated", clients: 8, streams: 16, requests: 15000 * seconds},
+			{name: saturated, clients: 8, streams: 16, requests: 15000 * seconds},
 			{name: "rate", clients: 8, streams: 16, rate: 4000, requests: 4000 * seconds},
 			{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}},
 		{name: "one_node", protocol: http1, loads: []offer{h1[0], h1[2]}, onePass: true},

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"text/tabwriter"
+	"slices"
 )
 
 // figure is something that was measured of one contender, a value for each round.
@@ -13,14 +11,18 @@ type figure struct {
 	values                []float64
 }
 
-// extra is a measurement that is no CPU per request. Each is a name for --case, and what does it.
+// extra is a measurement that is no CPU per request, in a lab of its own: what was there before would be seen in the memory.
 type extra struct {
-	name string
-	run  func(context.Context, *report) error
+	name string // for --case
+	slow bool   // takes minutes
+	run  func(*stage, context.Context, *report) error
 }
 
-func (s *stage) extras() []extra {
-	return []extra{{"p99_added", s.measureLatency}, {"bulk", s.measureBulk}, {"idle_conn", s.measureConns}, {"idle_node", s.measureNode}}
+var extras = []extra{
+	{"p99_added", false, (*stage).measureLatency},
+	{"bulk", false, (*stage).measureBulk},
+	{"idle_conn", false, (*stage).measureConns},
+	{"idle_node", true, (*stage).measureNode},
 }
 
 // note adds a value to a figure.
@@ -46,18 +48,13 @@ func (r *report) figure(name, contender string) (float64, bool) {
 	return 0, false
 }
 
-func (r *report) figureTable(out io.Writer) error {
-	if len(r.figures) == 0 {
-		return nil
-	}
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "figure\tcontender\tmedian\tmin\tmax\tunit\t")
+var figureTitles = []string{"figure", "contender", "median", "min", "max", "unit"}
+
+// figureCells are the figures as text.
+func (r *report) figureCells() [][]string {
+	var all [][]string
 	for _, f := range r.figures {
-		low, high := f.values[0], f.values[0]
-		for _, v := range f.values {
-			low, high = min(low, v), max(high, v)
-		}
-		fmt.Fprintf(t, "%s\t%s\t%.1f\t%.1f\t%.1f\t%s\t\n", f.name, f.contender, f.median(), low, high, f.unit)
+		all = append(all, []string{f.name, f.contender, decimal(f.median()), decimal(slices.Min(f.values)), decimal(slices.Max(f.values)), f.unit})
 	}
-	return t.Flush()
+	return all
 }

@@ -21,6 +21,8 @@ const (
 	stillness  = 3 * time.Second
 	stillKiB   = 256
 	stillLimit = 30 * time.Second
+	// collecting is how long Go's runtime may leave garbage where nothing is allocated, with some time to give it back to the kernel.
+	collecting = 140 * time.Second
 )
 
 // measureConns says what memory an idle connection takes: HTTP/1.1, one request each, of all proxies of a contender together. What
@@ -86,14 +88,10 @@ func (s *said) String() string {
 	return s.text.String()
 }
 
-// measureNode says what keeper and proxy of a node hold together for as many idle pods as a node has at most. It comes last: the pods stay.
+// measureNode says what keeper and proxy of a node hold together for as many idle pods as a node has at most, when garbage is collected.
 func (s *stage) measureNode(ctx context.Context, r *report) error {
 	node := s.mesh.Nodes[0]
 	ours := contender{proxies: []*testnet.Process{node.Keeper, node.Proxy}}
-	before, err := settled(ctx, ours.pids())
-	if err != nil {
-		return err
-	}
 	for i := range idlePods {
 		p, err := node.AddPod(ctx, testnet.PodSpec{Namespace: meshed, Name: fmt.Sprintf("idle-%d", i), Workload: fmt.Sprintf("idle-%d", i),
 			Account: fmt.Sprintf("idle-%d", i), Labels: map[string]string{"app": "idle"}, Retry: 10 * time.Second})
@@ -102,13 +100,19 @@ func (s *stage) measureNode(ctx context.Context, r *report) error {
 		}
 		s.idle = append(s.idle, p)
 	}
-	after, err := settled(ctx, ours.pids())
-	if err != nil {
+	if err := pause(ctx, collecting); err != nil {
 		return err
 	}
-	r.note("idle_node_mib", fairlead, "MiB", float64(after)/1024)
-	r.note("idle_pod_kib", fairlead, "KiB", float64(after-before)/idlePods)
-	return nil
+	for name, p := range map[string]*testnet.Process{"idle_keeper_mib": node.Keeper, "idle_proxy_mib": node.Proxy} {
+		kib, err := residents([]int{p.PID()})
+		if err != nil {
+			return err
+		}
+		r.note(name, fairlead, "MiB", float64(kib)/1024)
+	}
+	kib, err := residents(ours.pids())
+	r.note("idle_node_mib", fairlead, "MiB", float64(kib)/1024)
+	return err
 }
 
 // settled is the memory of processes in KiB, as soon as it stands still, or after a while.

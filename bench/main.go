@@ -24,8 +24,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"fairlead.io/fairlead/internal/testnet"
 )
 
 func main() {
@@ -38,10 +36,13 @@ func main() {
 }
 
 type options struct {
-	bin, profile, keepLogs string
-	only                   *regexp.Regexp
-	rounds, seconds        int
+	bin, profile, keepLogs, write string
+	only                          *regexp.Regexp
+	rounds, seconds               int
+	quick                         bool
 }
+
+func (o options) wants(what string) bool { return o.only.MatchString(what) }
 
 // own is a program of this module, which lies beside this one.
 func (o options) own(name string) string { return filepath.Join(o.bin, "bench", name) }
@@ -49,18 +50,19 @@ func (o options) own(name string) string { return filepath.Join(o.bin, "bench", 
 func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	quick := f.Bool("quick", false, "three rounds of two seconds: under five minutes")
+	f.BoolVar(&o.quick, "quick", false, "three rounds of two seconds, and not idle_node: under five minutes")
 	only := f.String("case", "", "regular expression: the cases to run, as case/load, p99_added, bulk, idle_conn or idle_node")
 	f.IntVar(&o.rounds, "rounds", 0, "how often each contender has its turn; 7, or 3 with --quick")
 	f.StringVar(&o.bin, "bin", "bin", "directory of the programs")
 	f.StringVar(&o.profile, "profile", "", "directory for profiles of the proxies under saturation, in runs that are not counted")
 	f.StringVar(&o.keepLogs, "keep-logs", "", "directory to copy the programs' logs to")
+	f.StringVar(&o.write, "write", "", "directory to write the figures to as a page and as JSON")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	rounds := 7
 	o.seconds = 6
-	if *quick {
+	if o.quick {
 		rounds, o.seconds = 3, 2
 	}
 	if o.rounds == 0 {
@@ -84,9 +86,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	m := look(ctx)
 	r, err := play(ctx, o)
 	if err != nil {
 		return err
+	}
+	if o.write != "" {
+		if err := r.write(o.write, m, o.rounds); err != nil {
+			return fmt.Errorf("write the page: %w", err)
+		}
 	}
 	if err := r.table(out); err != nil {
 		return err
@@ -95,29 +103,25 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "load average at the end %s\n%s\n", loadAverage(), line)
+	_, err = fmt.Fprintf(out, "load average %s before, %s at the end\n%s\n", m.LoadAvg, loadAverage(), line)
 	return err
 }
 
-// play sets the stage, measures, and clears the stage.
-func play(ctx context.Context, o options) (r *report, err error) {
-	dir, err := os.MkdirTemp("", "flbench")
-	if err != nil {
+// play measures all that is wanted.
+func play(ctx context.Context, o options) (*report, error) {
+	r := &report{}
+	if err := onStage(ctx, o, func(s *stage) error { return s.measureAll(ctx, r) }); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	lab, err := testnet.New(testnet.Config{Nodes: 2, Plugins: filepath.Join(o.bin, "cni"), CNIPlugin: filepath.Join(o.bin, "cni-plugin")})
-	if err != nil {
-		return nil, fmt.Errorf("make the nodes: %w", err)
-	}
-	s := &stage{o: o, dir: dir, lab: lab}
-	defer func() { err = errors.Join(err, copyLogs(lab, o.keepLogs), s.clear(), lab.Close()) }()
-	if err := s.set(ctx); err != nil {
-		return nil, err
-	}
-	r = &report{}
-	if err := s.measureAll(ctx, r); err != nil {
-		return nil, err
+	for _, e := range extras {
+		if !o.wants(e.name) || o.quick && e.slow {
+			continue
+		}
+		began := time.Now()
+		if err := onStage(ctx, o, func(s *stage) error { return e.run(s, ctx, r) }); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.name, err)
+		}
+		progress(e.name, began)
 	}
 	return r, nil
 }
@@ -126,7 +130,7 @@ func play(ctx context.Context, o options) (r *report, err error) {
 func (s *stage) measureAll(ctx context.Context, r *report) error {
 	for _, k := range kinds(s.o.seconds) {
 		for _, l := range k.loads {
-			if !s.o.only.MatchString(k.name + "/" + l.name) {
+			if !s.o.wants(k.name + "/" + l.name) {
 				continue
 			}
 			began := time.Now()
@@ -136,22 +140,12 @@ func (s *stage) measureAll(ctx context.Context, r *report) error {
 			}
 			r.add(k, l, samples)
 			progress(k.name+"/"+l.name, began)
-			if s.o.profile != "" && l.rate == 0 {
+			if s.o.profile != "" && l.name == saturated {
 				if err := s.profile(ctx, k, l); err != nil {
 					return err
 				}
 			}
 		}
-	}
-	for _, e := range s.extras() {
-		if !s.o.only.MatchString(e.name) {
-			continue
-		}
-		began := time.Now()
-		if err := e.run(ctx, r); err != nil {
-			return err
-		}
-		progress(e.name, began)
 	}
 	return nil
 }
@@ -166,11 +160,4 @@ func loadAverage() string {
 		return err.Error()
 	}
 	return strings.Join(strings.Fields(string(b))[:3], " ")
-}
-
-func copyLogs(lab *testnet.Lab, dir string) error {
-	if dir == "" {
-		return nil
-	}
-	return os.CopyFS(dir, os.DirFS(lab.LogDir()))
 }

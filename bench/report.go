@@ -56,17 +56,36 @@ func cpuOf(s sample) time.Duration { return s.cpu }
 
 func (w row) cpu() time.Duration { return median(w.samples, cpuOf, mean) }
 
-// table writes the rows for people.
-func (r *report) table(out io.Writer) error {
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "case\tload\tcontender\tCPU µs/request\tmin\tmax\tratio\trequests/s\tp50 µs\tp99 µs\t")
+var rowTitles = []string{"case", "load", "contender", "CPU µs/request", "min", "max", "ratio", "requests/s", "p50 µs", "p99 µs"}
+
+// cells are the rows as text.
+func (r *report) cells() [][]string {
+	var all [][]string
 	for _, w := range r.rows {
 		low, high := slices.MinFunc(w.samples, byCPU), slices.MaxFunc(w.samples, byCPU)
-		fmt.Fprintf(t, "%s\t%s\t%s\t%.1f\t%.1f\t%.1f\t%s\t%.0f\t%s\t%s\t\n", w.kind, w.load, w.contender, micros(w.cpu()), micros(low.cpu), micros(high.cpu),
-			r.against(w), median(w.samples, func(s sample) float64 { return s.rps }, mean),
-			latency(w, func(s sample) time.Duration { return s.p50 }), latency(w, func(s sample) time.Duration { return s.p99 }))
+		all = append(all, []string{w.kind, w.load, w.contender, decimal(micros(w.cpu())), decimal(micros(low.cpu)), decimal(micros(high.cpu)), r.against(w),
+			fmt.Sprintf("%.0f", median(w.samples, func(s sample) float64 { return s.rps }, mean)),
+			latency(w, func(s sample) time.Duration { return s.p50 }), latency(w, func(s sample) time.Duration { return s.p99 })})
 	}
-	return errors.Join(t.Flush(), r.figureTable(out))
+	return all
+}
+
+func decimal(v float64) string { return fmt.Sprintf("%.1f", v) }
+
+// table writes all for people.
+func (r *report) table(out io.Writer) error {
+	return errors.Join(tabulate(out, rowTitles, r.cells()), tabulate(out, figureTitles, r.figureCells()))
+}
+
+func tabulate(out io.Writer, titles []string, rows [][]string) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, row := range append([][]string{titles}, rows...) {
+		fmt.Fprintln(t, strings.Join(row, "\t")+"\t")
+	}
+	return t.Flush()
 }
 
 func byCPU(a, b sample) int { return cmp.Compare(a.cpu, b.cpu) }
@@ -153,7 +172,7 @@ func (r *report) putFigures(all map[string]any) {
 
 // put writes the saturated load under the plain name, the others with theirs behind it.
 func put(all map[string]any, name, load string, ratio float64) {
-	if load != "saturated" {
+	if load != saturated {
 		name += "_" + load
 	}
 	all[name] = ratio

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +41,30 @@ func TestReport(t *testing.T) {
 	for _, want := range []string{"pair_h1 low haproxy 35.0 20.0 50.0 0.57 1000 300 -", "pair_h1 low fairlead 20.0 10.0 30.0 1000 300 -", "one_node saturated tcp-forwarder 10.0 10.0 10.0 1.20 1000 300 -", "bulk_cpu_per_mib tls-copy 400.0 200.0 600.0 µs"} {
 		if !strings.Contains(strings.Join(strings.Fields(table.String()), " "), want) {
 			t.Errorf("no %q in\n%s", want, table.String())
+		}
+	}
+}
+
+func TestPage(t *testing.T) {
+	r := &report{}
+	r.add(kind{name: "pair_h1"}, offer{name: "low"}, append(samplesOf("fairlead", 30), samplesOf("haproxy", 50)...))
+	r.note("idle_node_mib", "fairlead", "MiB", 51.26)
+	dir := filepath.Join(t.TempDir(), "performance")
+	if err := r.write(dir, machine{Kernel: "6.1"}, 7); err != nil {
+		t.Fatal(err)
+	}
+	for file, wants := range map[string][]string{
+		"README.md":  {"| kernel | 6.1 |\n", "each load, 7 times", "| case | load | contender |", "|---|---|", "| pair_h1 | low | haproxy | 50.0 | 50.0 | 50.0 | 0.60 | 1000 | 300 | - |\n", "| idle_node_mib | fairlead | 51.3 |"},
+		"bench.json": {`"kernel": "6.1"`, `"rounds": 7`, `"low": 0.6`},
+	} {
+		text, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range wants {
+			if !strings.Contains(string(text), want) {
+				t.Errorf("%s: no %q in\n%s", file, want, text)
+			}
 		}
 	}
 }

@@ -44,6 +44,33 @@ type stage struct {
 	idle    []*testnet.Pod
 }
 
+// onStage makes a lab with everything in it, does something there, and leaves nothing of it.
+func onStage(ctx context.Context, o options, do func(*stage) error) (err error) {
+	dir, err := os.MkdirTemp("", "flbench")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	lab, err := testnet.New(testnet.Config{Nodes: 2, Plugins: filepath.Join(o.bin, "cni"), CNIPlugin: filepath.Join(o.bin, "cni-plugin")})
+	if err != nil {
+		return fmt.Errorf("make the nodes: %w", err)
+	}
+	s := &stage{o: o, dir: dir, lab: lab}
+	defer func() { err = errors.Join(err, s.copyLogs(), s.clear(), lab.Close()) }()
+	if err := s.set(ctx); err != nil {
+		return err
+	}
+	return do(s)
+}
+
+// copyLogs keeps the programs' logs, those of each lab in a directory of its own.
+func (s *stage) copyLogs() error {
+	if s.o.keepLogs == "" {
+		return nil
+	}
+	return os.CopyFS(filepath.Join(s.o.keepLogs, filepath.Base(s.lab.Dir())), os.DirFS(s.lab.LogDir()))
+}
+
 // set starts everything. What this process starts runs where it runs itself, so it goes from one processor to the other.
 func (s *stage) set(ctx context.Context) error {
 	if err := os.WriteFile(filepath.Join(s.dir, "message"), message(), 0o644); err != nil {
