@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 )
 
@@ -21,13 +24,15 @@ func main() {
 	ca := flag.String("ca", "", "file of the CA's certificate")
 	name := flag.String("server-name", "", "dial with TLS, to whom the certificate says this; else listen with TLS")
 	flag.Parse()
-	if err := serve(*listen, *to, *certificate, *ca, *name); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := serve(ctx, *listen, *to, *certificate, *ca, *name); err != nil {
 		fmt.Fprintln(os.Stderr, "tlscopy:", err)
 		os.Exit(1)
 	}
 }
 
-func serve(listen, to, certificate, ca, name string) error {
+func serve(ctx context.Context, listen, to, certificate, ca, name string) error {
 	cfg, err := config(certificate, ca, name)
 	if err != nil {
 		return err
@@ -36,8 +41,12 @@ func serve(listen, to, certificate, ca, name string) error {
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { l.Close() })()
 	for {
 		c, err := l.Accept()
+		if err != nil && ctx.Err() != nil {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
