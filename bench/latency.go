@@ -26,7 +26,11 @@ func paceName(p load.Pace) string { return fmt.Sprintf("%.0f_rps", p.Rate) }
 func (s *stage) measureLatency(ctx context.Context, r *report) error {
 	k := kinds(1)[0]
 	list := append([]contender{{name: direct, client: s.plain.client, target: fmt.Sprintf("%s:%d", s.plain.origin.Addr(4), originH1)}}, s.contenders(k)...)
-	for _, p := range paces {
+	wanted := paces
+	if s.o.quick {
+		wanted = paces[:1]
+	}
+	for _, p := range wanted {
 		p.Warm = int(p.Rate / 2)
 		p.Requests = p.Warm + int(p.Rate)*s.o.seconds
 		for round := range s.o.rounds {

@@ -47,6 +47,18 @@ func (o options) wants(what string) bool { return o.only.MatchString(what) }
 // own is a program of this module, which lies beside this one.
 func (o options) own(name string) string { return filepath.Join(o.bin, "bench", name) }
 
+// wantsLoads tells whether any load of any kind is wanted.
+func (o options) wantsLoads() bool {
+	for _, k := range kinds(o.seconds) {
+		for _, l := range k.loads {
+			if o.wants(k.name + "/" + l.name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -110,8 +122,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 // play measures all that is wanted.
 func play(ctx context.Context, o options) (*report, error) {
 	r := &report{}
-	if err := onStage(ctx, o, func(s *stage) error { return s.measureAll(ctx, r) }); err != nil {
-		return nil, err
+	if o.wantsLoads() {
+		if err := onStage(ctx, o, func(s *stage) error { return s.measureAll(ctx, r) }); err != nil {
+			return nil, err
+		}
 	}
 	for _, e := range extras {
 		if !o.wants(e.name) || o.quick && e.slow {

@@ -58,7 +58,8 @@ func firstLine(ctx context.Context, name string, args ...string) string {
 		return err.Error()
 	}
 	line, _, _ := bytes.Cut(out, []byte("\n"))
-	return string(line)
+	name, _, _ = strings.Cut(string(line), " - ") // where it is published
+	return name
 }
 
 const pageHead = `# What it costs
