@@ -67,16 +67,16 @@ func (s *stage) measureBulk(ctx context.Context, r *report) error {
 // fetch is the proxies' time for one MiB.
 func (s *stage) fetch(ctx context.Context, c contender) (float64, error) {
 	mib := bulkMiB * s.o.seconds
-	before, err := cpuTimes(c.pids())
+	before, err := spent(c.pids())
 	if err != nil {
 		return 0, err
 	}
 	if _, err := s.drive(ctx, c.client, "fetch", "--to="+c.target, "--connections="+strconv.Itoa(bulkConns), "--bytes="+strconv.Itoa(mib<<20)); err != nil {
 		return 0, err
 	}
-	after, err := cpuTimes(c.pids())
+	after, err := spent(c.pids())
 	if err != nil {
 		return 0, err
 	}
-	return micros(after-before) / float64(mib*bulkConns), s.checkPins(c)
+	return micros(after.minus(before).all) / float64(mib*bulkConns), s.checkPins(c)
 }

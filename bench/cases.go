@@ -95,13 +95,17 @@ func (s *stage) measure(ctx context.Context, k kind, l offer, c contender) (samp
 	if err := errors.Join(err, werr, s.checkPins(c)); err != nil {
 		return sample{}, err
 	}
+	if len(marks) < 2 {
+		return sample{}, errors.New("the clocks could not be read in time")
+	}
 	requests, err := parseRequestLog(r.log)
 	if err != nil {
 		return sample{}, err
 	}
 	one := sample{contender: c.name, requests: r.succeeded}
 	if l.connect {
-		one.cpu, one.rps = (marks[len(marks)-1].cpu-marks[0].cpu)/time.Duration(r.succeeded), r.rps
+		cpu := marks[len(marks)-1].cpu.minus(marks[0].cpu)
+		one.cpu, one.user, one.rps = cpu.all/time.Duration(r.succeeded), cpu.share(), r.rps
 		return one, nil
 	}
 	one.steady, err = between(marks, requests)

@@ -22,20 +22,60 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
-// cpuTimes is the sum of several processes.
-func cpuTimes(pids []int) (time.Duration, error) {
-	var sum time.Duration
+// spending is what processes have spent together.
+type spending struct{ all, user time.Duration }
+
+func (s spending) minus(o spending) spending { return spending{s.all - o.all, s.user - o.user} }
+
+// share is how much of all was spent outside the kernel.
+func (s spending) share() float64 {
+	if s.all <= 0 {
+		return 0
+	}
+	return float64(s.user) / float64(s.all)
+}
+
+// spent is the sum of several processes.
+func spent(pids []int) (spending, error) {
+	var sum spending
 	for _, pid := range pids {
-		t, err := cpuTime(pid)
+		all, err := cpuTime(pid)
 		if err != nil {
-			return 0, err
+			return sum, err
 		}
-		sum += t
+		user, err := userTime(pid)
+		if err != nil {
+			return sum, err
+		}
+		sum.all, sum.user = sum.all+all, sum.user+user
 	}
 	return sum, nil
 }
 
-// schedstat is the same of the threads that live.
+// userTime is how much of it was spent outside the kernel, as far as the kernel's ticks tell.
+func userTime(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	return parseUser(string(b))
+}
+
+// parseUser reads utime of /proc/PID/stat, the 14th field. The second may hold spaces and brackets.
+func parseUser(stat string) (time.Duration, error) {
+	const tick = 10 * time.Millisecond // USER_HZ, the same everywhere
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 12 {
+		return 0, fmt.Errorf("parse stat %q", stat)
+	}
+	n, err := strconv.ParseInt(fields[11], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("parse stat: %w", err)
+	}
+	return time.Duration(n) * tick, nil
+}
+
+// schedstat is what cpuTime is, of the threads that live.
 func schedstat(pid int) (time.Duration, error) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil {

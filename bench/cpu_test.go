@@ -21,6 +21,17 @@ func TestParseSchedstat(t *testing.T) {
 	}
 }
 
+func TestParseUser(t *testing.T) {
+	if got, err := parseUser("4711 (a) b (c)) S 1 4711 4711 0 -1 4194560 9000 0 12 0 321 123 0 0 20 0 9 0 8131 1\n"); err != nil || got != 3210*time.Millisecond {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"", "1 (a) S 1 1 1", "1 (a) S 1 4711 4711 0 -1 4194560 9000 0 12 0 x 123 0"} {
+		if got, err := parseUser(bad); err == nil {
+			t.Errorf("%q: %v", bad, got)
+		}
+	}
+}
+
 // burn spends that much of a processor.
 func burn(d time.Duration) {
 	runtime.LockOSThread()

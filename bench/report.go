@@ -56,14 +56,15 @@ func cpuOf(s sample) time.Duration { return s.cpu }
 
 func (w row) cpu() time.Duration { return median(w.samples, cpuOf, mean) }
 
-var rowTitles = []string{"case", "load", "contender", "CPU µs/request", "min", "max", "ratio", "requests/s", "p50 µs", "p99 µs"}
+var rowTitles = []string{"case", "load", "contender", "CPU µs/request", "min", "max", "user", "ratio", "requests/s", "p50 µs", "p99 µs"}
 
 // cells are the rows as text.
 func (r *report) cells() [][]string {
 	var all [][]string
 	for _, w := range r.rows {
 		low, high := slices.MinFunc(w.samples, byCPU), slices.MaxFunc(w.samples, byCPU)
-		all = append(all, []string{w.kind, w.load, w.contender, decimal(micros(w.cpu())), decimal(micros(low.cpu)), decimal(micros(high.cpu)), r.against(w),
+		all = append(all, []string{w.kind, w.load, w.contender, decimal(micros(w.cpu())), decimal(micros(low.cpu)), decimal(micros(high.cpu)),
+			fmt.Sprintf("%.0f %%", 100*median(w.samples, func(s sample) float64 { return s.user }, mean)), r.against(w),
 			fmt.Sprintf("%.0f", median(w.samples, func(s sample) float64 { return s.rps }, mean)),
 			latency(w, func(s sample) time.Duration { return s.p50 }), latency(w, func(s sample) time.Duration { return s.p99 })})
 	}

@@ -21,7 +21,7 @@ const (
 // mark is what proxies had spent at a moment.
 type mark struct {
 	at  time.Time
-	cpu time.Duration
+	cpu spending
 }
 
 // watch reads the clocks of processes until it is stopped, and then gives all marks.
@@ -38,7 +38,7 @@ func watch(ctx context.Context, pids []int) (stop func() ([]mark, error)) {
 		var s seen
 		for {
 			before := time.Now()
-			cpu, err := cpuTimes(pids)
+			cpu, err := spent(pids)
 			if after := time.Now(); err == nil && after.Sub(before) < markLimit {
 				s.marks = append(s.marks, mark{before.Add(after.Sub(before) / 2), cpu})
 			}
@@ -89,6 +89,7 @@ func parseRequestLog(text string) ([]request, error) {
 // steady is the part of a run in which requests went over connections that were there.
 type steady struct {
 	cpu      time.Duration // for one request
+	user     float64       // the share of it that was not spent in the kernel
 	p50, p99 time.Duration
 	rps      float64
 }
@@ -114,6 +115,7 @@ func between(marks []mark, requests []request) (steady, error) {
 		return steady{}, errors.New("nothing was answered while it was measured")
 	}
 	slices.Sort(took)
-	return steady{cpu: (last.cpu - first.cpu) / time.Duration(len(took)), p50: took[len(took)/2], p99: took[len(took)*99/100],
+	cpu := last.cpu.minus(first.cpu)
+	return steady{cpu: cpu.all / time.Duration(len(took)), user: cpu.share(), p50: took[len(took)/2], p99: took[len(took)*99/100],
 		rps: float64(len(took)) / last.at.Sub(first.at).Seconds()}, nil
 }

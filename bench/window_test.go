@@ -34,11 +34,11 @@ func TestBetween(t *testing.T) {
 		if ms == 0 {
 			cpu = 0
 		}
-		marks = append(marks, mark{began.Add(time.Duration(ms) * time.Millisecond), cpu})
+		marks = append(marks, mark{began.Add(time.Duration(ms) * time.Millisecond), spending{cpu, cpu / 4}})
 	}
 	got, err := between(marks, requests)
 	// From 325 ms to 2000 ms.
-	want := steady{cpu: 10 * time.Microsecond, p50: 1163 * time.Microsecond, p99: 1984 * time.Microsecond, rps: 1000}
+	want := steady{cpu: 10 * time.Microsecond, user: 0.25, p50: 1163 * time.Microsecond, p99: 1984 * time.Microsecond, rps: 1000}
 	if err != nil || got != want {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
@@ -56,7 +56,7 @@ func TestWatch(t *testing.T) {
 	stop := watch(t.Context(), []int{os.Getpid()})
 	burn(100 * time.Millisecond)
 	marks, err := stop()
-	if err != nil || len(marks) < 2 || marks[len(marks)-1].cpu-marks[0].cpu < 50*time.Millisecond {
+	if err != nil || len(marks) < 2 || marks[len(marks)-1].cpu.minus(marks[0].cpu).all < 50*time.Millisecond {
 		t.Errorf("%v, %v", marks, err)
 	}
 	if _, err := watch(t.Context(), []int{1 << 28})(); err == nil || !strings.Contains(err.Error(), "clock") {
