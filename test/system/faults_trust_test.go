@@ -175,4 +175,10 @@ func TestRotation(t *testing.T) {
 	for _, l := range loads {
 		mustFlawless(t, l, l.stop(t), 100)
 	}
+	// Between two renewals sessions are resumed: of 50 connections per second, in at least 20 s.
+	for i, direction := range []string{"outbound", "inbound"} {
+		if n := metric(t, m.Nodes[i], "fairlead_handshakes_total", `direction="`+direction+`"`, `resumed="true"`); n < 500 {
+			t.Errorf("%s: %v resumed handshakes", direction, n)
+		}
+	}
 }
