@@ -11,9 +11,10 @@ import (
 // ErrEnded is returned for a session that was taken up while the certificate that it was made with was taken away.
 var ErrEnded = errors.New("session of a certificate that is no more")
 
-// resumeFor is how long after its full handshake a session may be taken up again. It bounds what stolen tickets, ticket
-// keys and sessions are worth: a full handshake needs a signature, which only the holder of the private key can make.
-const resumeFor = time.Hour
+// resumeFor is how long after its full handshake a client offers a session, and how long a ticket key seals. A server takes
+// no session that is twice as old, nor one that was sealed with a key that is. That bounds what stolen ticket keys and sessions are
+// worth: a full handshake needs a signature, which only the holder of the private key can make.
+const resumeFor = 30 * time.Minute
 
 // Resumption is what an identity keeps to take up TLS sessions again without a signature: the keys of the tickets that
 // it gives out as a server, and the sessions that it may offer as a client. It belongs to one leaf and lies in memory
@@ -52,23 +53,21 @@ func (r *Resumption) live() bool { return !r.retired.Load() && r.now().Before(r.
 
 // Server has a configuration of ServerTLS give out tickets and take them. It serves one handshake.
 func (r *Resumption) Server(cfg *tls.Config) {
-	since := r.now() // of the session that is taken up, or of this handshake
+	var end time.Time // of the session that is taken up
 	cfg.SessionTicketsDisabled = false
 	cfg.UnwrapSession = func(ticket []byte, _ tls.ConnectionState) (*tls.SessionState, error) {
 		if !r.live() {
 			return nil, nil
 		}
-		s, made := r.tickets.open(ticket, r.now())
-		if s != nil {
-			since = made
-		}
+		var s *tls.SessionState
+		s, end = r.tickets.open(ticket, r.now())
 		return s, nil
 	}
 	cfg.WrapSession = func(cs tls.ConnectionState, s *tls.SessionState) ([]byte, error) {
 		if !cs.DidResume {
-			since = r.now()
+			end = time.Time{}
 		}
-		return r.tickets.seal(s, since, r.now())
+		return r.tickets.seal(s, end, r.now())
 	}
 	cfg.VerifyConnection = r.verifier(cfg.VerifyConnection)
 }

@@ -140,12 +140,12 @@ func TestAfterAChangeThereIsAFullHandshake(t *testing.T) {
 		"another account asks": func(c *couple) {
 			c.client = newParty(c.t, c.ca, "other", "a", &c.all)
 		},
-		"another address is dialled":     func(c *couple) { c.to.Addr = c.to.Addr.Next() },
-		"the client's leaf has ended":    func(c *couple) { c.client.shift = 4 * time.Hour },
-		"the server's leaf has ended":    func(c *couple) { c.server.shift = 4 * time.Hour },
-		"an hour has passed (client)":    func(c *couple) { c.client.shift = resumeFor },
-		"an hour has passed (server)":    func(c *couple) { c.server.shift = resumeFor },
-		"the server's clock is set back": func(c *couple) { c.server.shift = -2 * time.Minute },
+		"another address is dialled":       func(c *couple) { c.to.Addr = c.to.Addr.Next() },
+		"the client's leaf has ended":      func(c *couple) { c.client.shift = 4 * time.Hour },
+		"the server's leaf has ended":      func(c *couple) { c.server.shift = 4 * time.Hour },
+		"half an hour has passed (client)": func(c *couple) { c.client.shift = resumeFor },
+		"an hour has passed (server)":      func(c *couple) { c.server.shift = 2 * resumeFor },
+		"the server's clock is set back":   func(c *couple) { c.server.shift = -2 * time.Minute },
 		"the server knows nobody there": func(c *couple) {
 			c.tune = func(_, server *tls.Config) { server.SessionTicketsDisabled = true }
 		},
@@ -166,19 +166,29 @@ func TestAfterAChangeThereIsAFullHandshake(t *testing.T) {
 	}
 }
 
-// Resumed over and over, a session is still one of its full handshake.
+// Resumed over and over, a session is still one of its full handshake: a client offers it for half an hour, and a server takes
+// it for an hour from a client that goes on offering it.
 func TestAnHourAfterItsFullHandshakeNoSessionIsResumed(t *testing.T) {
 	c := newCouple(t)
 	c.well("the first", false)
-	for minute := 10; minute < 60; minute += 10 {
+	at := func(minute int) {
 		c.client.shift = time.Duration(minute) * time.Minute
 		c.server.shift = c.client.shift
+	}
+	for minute := 10; minute < 30; minute += 10 {
+		at(minute)
+		c.well("within the half hour", true)
+	}
+	at(30)
+	c.well("after half an hour", false)
+	at(59)
+	c.well("and then again", true)
+	for minute := 60; minute < 90; minute += 10 {
+		c.server.shift = time.Duration(minute) * time.Minute // the client's clock stands still
 		c.well("within the hour", true)
 	}
-	c.server.shift = resumeFor // the server alone sees to it
+	c.server.shift = 90 * time.Minute
 	c.well("after an hour", false)
-	c.client.shift = resumeFor
-	c.well("and then again", true)
 }
 
 func TestAResumedPeerIsVerifiedAndAuthorisedAgain(t *testing.T) {

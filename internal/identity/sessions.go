@@ -151,7 +151,7 @@ func (o *offer) Get(string) (*tls.ClientSessionState, bool) {
 		return nil, false
 	}
 	now := o.r.now()
-	if !o.r.live() || !resumable(e.since, now) || !valid(e.chain, now) {
+	if age := now.Sub(e.since); !o.r.live() || age >= resumeFor || !valid(e.chain, now) {
 		o.r.sessions.forget(o.r, o.to)
 		return nil, false
 	}

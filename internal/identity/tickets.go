@@ -6,47 +6,46 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
 
-// keyTurn is how long a ticket key seals. It opens for resumeFor, so that every ticket lives half of that at least.
-const keyTurn = resumeFor / 2
-
 // tickets are the keys of session tickets, made when they are needed.
 type tickets struct {
 	mu   sync.Mutex
-	made []time.Time // of each key, the newest first
-	keys [][32]byte
-	cfg  *tls.Config // has the keys; nothing else of it is used
+	keys []ticketKey // the newest first
 }
 
-// current is a configuration with the keys that count now: the first seals, all open.
-func (t *tickets) current(now time.Time) (*tls.Config, error) {
+// ticketKey seals for resumeFor and opens for twice as long, so that every ticket can be used for resumeFor.
+type ticketKey struct {
+	made time.Time
+	cfg  *tls.Config // has the key; nothing else of it is used
+}
+
+// end is when the key opens nothing any more, and so what was sealed with it has ended.
+func (k ticketKey) end() time.Time { return k.made.Add(2 * resumeFor) }
+
+// current are the keys that count now: the first seals, all open.
+func (t *tickets) current(now time.Time) ([]ticketKey, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := 0
-	for n < len(t.made) && now.Sub(t.made[n]) < resumeFor {
+	for n < len(t.keys) && now.Before(t.keys[n].end()) {
 		n++
 	}
-	fresh := n > 0 && now.Sub(t.made[0]) < keyTurn
-	if fresh && n == len(t.made) {
-		return t.cfg, nil
-	}
 	clear(t.keys[n:])
-	t.made, t.keys = t.made[:n], t.keys[:n]
-	if !fresh {
+	t.keys = t.keys[:n]
+	if n == 0 || now.Sub(t.keys[0].made) >= resumeFor {
 		var key [32]byte
 		if _, err := rand.Read(key[:]); err != nil {
 			return nil, fmt.Errorf("make ticket key: %w", err)
 		}
-		t.made, t.keys = append([]time.Time{now}, t.made...), append([][32]byte{key}, t.keys...)
+		cfg := &tls.Config{}
+		cfg.SetSessionTicketKeys([][32]byte{key})
+		t.keys = append([]ticketKey{{now, cfg}}, t.keys...)
 	}
-	if t.cfg == nil {
-		t.cfg = &tls.Config{}
-	}
-	t.cfg.SetSessionTicketKeys(t.keys)
-	return t.cfg, nil
+	return slices.Clone(t.keys), nil
 }
 
 // forget drops all keys.
@@ -54,51 +53,57 @@ func (t *tickets) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.keys)
-	t.made, t.keys, t.cfg = nil, nil, nil
+	t.keys = nil
 }
 
-// seal makes the ticket of a session whose full handshake was at since.
-func (t *tickets) seal(s *tls.SessionState, since, now time.Time) ([]byte, error) {
-	cfg, err := t.current(now)
+// seal makes the ticket of a session that ends at end; the zero time is of a full handshake, whose session ends with the
+// key that seals it first.
+func (t *tickets) seal(s *tls.SessionState, end, now time.Time) ([]byte, error) {
+	keys, err := t.current(now)
 	if err != nil {
 		return nil, err
 	}
-	s.Extra = append(s.Extra, stamp(since))
-	return cfg.EncryptTicket(tls.ConnectionState{}, s)
+	if end.IsZero() {
+		end = keys[0].end()
+	}
+	s.Extra = append(s.Extra, stamp(end))
+	return keys[0].cfg.EncryptTicket(tls.ConnectionState{}, s)
 }
 
-// open returns the session of a ticket, and when its full handshake was; none for one that is not ours or too old.
+// open returns the session of a ticket and when it ends; none for one that is not ours or has ended. No session outlives a key
+// that one of its tickets was sealed with: who has stolen a key, and makes tickets with it, has them no longer than the key.
 func (t *tickets) open(ticket []byte, now time.Time) (*tls.SessionState, time.Time) {
-	cfg, err := t.current(now)
+	keys, err := t.current(now)
 	if err != nil {
 		return nil, time.Time{}
 	}
-	s, err := cfg.DecryptTicket(ticket, tls.ConnectionState{})
-	if err != nil || s == nil {
-		return nil, time.Time{}
+	for _, k := range keys {
+		s, err := k.cfg.DecryptTicket(ticket, tls.ConnectionState{})
+		if err != nil || s == nil {
+			continue
+		}
+		end, ok := stamped(s.Extra)
+		if k.end().Before(end) {
+			end = k.end()
+		}
+		// More time than there can be left means that the clock was set back.
+		if left := end.Sub(now); !ok || left <= 0 || left > 2*resumeFor {
+			return nil, time.Time{}
+		}
+		return s, end
 	}
-	since, ok := stamped(s.Extra)
-	if !ok || !resumable(since, now) {
-		return nil, time.Time{}
-	}
-	return s, since
-}
-
-// resumable: a session of the future was made before the clock was set back; it counts as too old.
-func resumable(since, now time.Time) bool {
-	age := now.Sub(since)
-	return age < resumeFor && age > -time.Minute
+	return nil, time.Time{}
 }
 
 // stampID begins our entry in a session's Extra, which others may share.
 var stampID = []byte("fairlead/1 ")
 
-func stamp(since time.Time) []byte {
-	return binary.BigEndian.AppendUint64(bytes.Clone(stampID), uint64(since.Unix()))
+func stamp(end time.Time) []byte {
+	return binary.BigEndian.AppendUint64(bytes.Clone(stampID), uint64(end.Unix()))
 }
 
 // stamped finds the time of a stamp: exactly one.
-func stamped(extra [][]byte) (since time.Time, ok bool) {
+func stamped(extra [][]byte) (end time.Time, ok bool) {
 	for _, e := range extra {
 		v, ours := bytes.CutPrefix(e, stampID)
 		if !ours {
@@ -107,7 +112,7 @@ func stamped(extra [][]byte) (since time.Time, ok bool) {
 		if ok || len(v) != 8 {
 			return time.Time{}, false
 		}
-		since, ok = time.Unix(int64(binary.BigEndian.Uint64(v)), 0), true
+		end, ok = time.Unix(int64(binary.BigEndian.Uint64(v)), 0), true
 	}
-	return since, ok
+	return end, ok
 }

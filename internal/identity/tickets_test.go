@@ -32,35 +32,35 @@ func TestTicketKeysTurn(t *testing.T) {
 	began := time.Now()
 	seal := func(at time.Duration) []byte {
 		s := *session
-		return must[[]byte](t)(keys.seal(&s, began.Add(at), began.Add(at)))
+		return must[[]byte](t)(keys.seal(&s, time.Time{}, began.Add(at)))
 	}
 	opens := func(ticket []byte, at time.Duration) bool {
 		s, _ := keys.open(ticket, began.Add(at))
 		return s != nil
 	}
 	first := seal(0)
-	late := seal(keyTurn - time.Second) // of the first key, too
-	second := seal(keyTurn)
+	late := seal(resumeFor - time.Second) // of the first key, too
+	second := seal(resumeFor)
 	for _, c := range []struct {
 		name   string
 		ticket []byte
 		at     time.Duration
 		want   bool
 	}{
-		{"the first", first, keyTurn, true},
-		{"the first, at its end", first, resumeFor - time.Second, true},
-		{"a late one of the first key", late, resumeFor - time.Second, true},
-		{"... goes with its key", late, resumeFor, false},
-		{"the second", second, resumeFor, true},
-		{"the second, at its end", second, keyTurn + resumeFor - time.Second, true},
-		{"the second, after its end", second, keyTurn + resumeFor, false},
+		{"the first", first, resumeFor, true},
+		{"the first, at its end", first, 2*resumeFor - 2*time.Second, true},
+		{"a late one of the first key", late, 2*resumeFor - 2*time.Second, true},
+		{"... goes with its key", late, 2 * resumeFor, false},
+		{"the second", second, 2 * resumeFor, true},
+		{"the second, at its end", second, 3*resumeFor - 2*time.Second, true},
+		{"the second, after its end", second, 3 * resumeFor, false},
 	} {
 		if got := opens(c.ticket, c.at); got != c.want {
 			t.Errorf("%s: opened: %v, want %v", c.name, got, c.want)
 		}
 	}
-	if n := len(keys.keys); n > 3 || n != len(keys.made) {
-		t.Errorf("%d keys, %d times", n, len(keys.made))
+	if n := len(keys.keys); n > 2 {
+		t.Errorf("%d keys", n)
 	}
 	third := seal(3 * time.Hour)
 	keys.forget()
@@ -69,15 +69,37 @@ func TestTicketKeysTurn(t *testing.T) {
 	}
 }
 
+// Who has stolen a key can put any end into a ticket; what it is resumed to ends with the key all the same.
+func TestAForgedTicketEndsWithItsKey(t *testing.T) {
+	session, now := sample(t), time.Now()
+	var keys tickets
+	stolen := must[[]ticketKey](t)(keys.current(now))[0]
+	session.Extra = [][]byte{stamp(now.Add(1000 * time.Hour))}
+	forged := must[[]byte](t)(stolen.cfg.EncryptTicket(tls.ConnectionState{}, session))
+	late := now.Add(2*resumeFor - time.Minute)
+	s, end := keys.open(forged, late)
+	if s == nil || end.After(now.Add(2*resumeFor)) {
+		t.Fatalf("%v until %v", s, end)
+	}
+	s.Extra = nil
+	again := must[[]byte](t)(keys.seal(s, end, late)) // with the next key
+	if s, _ := keys.open(again, late); s == nil {
+		t.Error("the resumed session's ticket is none")
+	}
+	if s, _ := keys.open(again, now.Add(2*resumeFor)); s != nil {
+		t.Error("what was forged has outlived its key")
+	}
+}
+
 func TestTicketsOfOtherKeysAreNone(t *testing.T) {
 	session, now := sample(t), time.Now()
 	var ours, others tickets
-	ticket := must[[]byte](t)(others.seal(session, now, now))
+	ticket := must[[]byte](t)(others.seal(session, time.Time{}, now))
 	if s, _ := ours.open(ticket, now); s != nil {
 		t.Error("another identity's ticket is taken")
 	}
 	// Sealed with our key, and without our stamp: crypto/tls alone would take it.
-	cfg := must[*tls.Config](t)(ours.current(now))
+	cfg := must[[]ticketKey](t)(ours.current(now))[0].cfg
 	session.Extra = nil
 	ticket = must[[]byte](t)(cfg.EncryptTicket(tls.ConnectionState{}, session))
 	if s, _ := ours.open(ticket, now); s != nil {
@@ -112,14 +134,14 @@ func TestStamps(t *testing.T) {
 func FuzzTicket(f *testing.F) {
 	now := time.Now()
 	var keys tickets
-	ticket := must[[]byte](f)(keys.seal(sample(f), now, now))
+	ticket := must[[]byte](f)(keys.seal(sample(f), time.Time{}, now))
 	f.Add(ticket)
 	f.Add(ticket[:len(ticket)-1])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, since := keys.open(b, now)
-		if (s != nil) != bytes.Equal(b, ticket) || s != nil && since.Unix() != now.Unix() {
-			t.Errorf("%x: %v of %v", b, s, since)
+		s, end := keys.open(b, now)
+		if (s != nil) != bytes.Equal(b, ticket) || s != nil && end.Unix() != now.Add(2*resumeFor).Unix() {
+			t.Errorf("%x: %v until %v", b, s, end)
 		}
 	})
 }
