@@ -200,8 +200,8 @@ func dialCause(err error) Cause {
 	return CauseConnect
 }
 
-// tune sets what every connection of ours has.
+// tune sets what every connection of ours has, beside TCP_NODELAY, which package net has set.
 func tune(c *net.TCPConn) {
-	_ = c.SetNoDelay(true) // fails on a connection that has ended only, as does the next
+	// It fails on a connection that has ended only.
 	_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4})
 }

@@ -121,7 +121,6 @@ func detach(c *net.TCPConn) (int, error) {
 	if dup != nil {
 		return -1, fmt.Errorf("dup: %w", dup)
 	}
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	return fd, nil
 }
 

@@ -78,6 +78,10 @@ func (c *conn) send() bool {
 func (c *conn) drained() bool {
 	if c.shut && !c.shutOut {
 		c.shutOut = true
+		if c.eof { // the peer has ended: to close says the same
+			c.finish(nil)
+			return false
+		}
 		if err := unix.Shutdown(c.fd, unix.SHUT_WR); err != nil {
 			c.fail(fmt.Errorf("half-close: %w", err))
 			return false
