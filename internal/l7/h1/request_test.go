@@ -186,5 +186,11 @@ func FuzzH1Request(f *testing.F) {
 				t.Fatalf("in pieces of %d:\n%q\n%q\nwhole:\n%q\n%q", piece, told2, answered2, told, answered)
 			}
 		}
+		memo := &Memo{}
+		for range 2 {
+			if told2, answered2, _ := serveWith(memo, in, len(in)+1, lim); told2 != told || answered2 != answered {
+				t.Fatalf("with a memory:\n%q\n%q\nwithout:\n%q\n%q", told2, answered2, told, answered)
+			}
+		}
 	})
 }
