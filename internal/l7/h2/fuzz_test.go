@@ -35,6 +35,13 @@ func FuzzH2Server(f *testing.F) {
 				t.Fatalf("in pieces of %d:\n%q\n%q\nwhole:\n%q\n%q", piece, told2, w2.Out, told, w.Out)
 			}
 		}
+		cfg.Shared = &Shared{}
+		for range 3 {
+			if told2, w2 := serve(t, in, len(in)+1, cfg); told2 != told || !bytes.Equal(w2.Out, w.Out) {
+				t.Fatalf("with streams used again:\n%q\n%q\nwithout:\n%q\n%q", told2, w2.Out, told, w.Out)
+			}
+			cfg.Shared.Turn()
+		}
 	})
 }
 
@@ -66,6 +73,13 @@ func FuzzH2Client(f *testing.F) {
 			if told2 != told || !bytes.Equal(w2.Out, w.Out) {
 				t.Fatalf("in pieces of %d:\n%q\nwhole:\n%q", piece, told2, told)
 			}
+		}
+		cfg.Shared = &Shared{}
+		for range 3 {
+			if told2, w2 := ask(in, len(in)+1, cfg, "GET", "POST", "CONNECT"); told2 != told || !bytes.Equal(w2.Out, w.Out) {
+				t.Fatalf("with streams used again:\n%q\nwithout:\n%q", told2, told)
+			}
+			cfg.Shared.Turn()
 		}
 	})
 }
