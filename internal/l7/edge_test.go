@@ -230,6 +230,40 @@ func TestClientWithoutCertificateIsRefused(t *testing.T) {
 	}
 }
 
+// TestHandshakeLimit: who makes a pod shake hands without end is reset, and counted; a peer that comes later is served.
+func TestHandshakeLimit(t *testing.T) {
+	w := newWorld(t)
+	rec := &ledger{}
+	client, server := w.pod(1, true), w.pod(2, true)
+	in := w.in(server, 7000, w.tcpApp(echo))
+	w.node(rec, func(c *Config) { c.Limits.Shakes = 5 }, server.spec(nil, []net.Listener{in}))
+	var done, refused int
+	for range 40 {
+		d := tls.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: client.real.AsSlice()}},
+			Config: &tls.Config{NextProtos: []string{ALPNTCP}, Certificates: []tls.Certificate{client.cert}, InsecureSkipVerify: true}}
+		c, err := d.DialContext(t.Context(), "tcp", in.Addr().String())
+		if err != nil {
+			refused++
+			continue
+		}
+		done++
+		c.Close()
+	}
+	if done < 10 || refused < 10 {
+		t.Errorf("%d handshakes, %d refused", done, refused)
+	}
+	rec.event(t, EventHandshakeLimit, refused)
+	eventually(t, "a peer is served again", func() bool {
+		d := tls.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: client.real.AsSlice()}},
+			Config: &tls.Config{NextProtos: []string{ALPNTCP}, Certificates: []tls.Certificate{client.cert}, InsecureSkipVerify: true}}
+		c, err := d.DialContext(t.Context(), "tcp", in.Addr().String())
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+}
+
 func TestIdleConnectionsAreClosed(t *testing.T) {
 	w := newWorld(t)
 	rec := &ledger{}

@@ -121,6 +121,11 @@ func (in *arrival) hello() bool {
 func (in *arrival) mutual() {
 	f := in.f
 	began := time.Now()
+	if !f.p.shakes.AllowN(began, 1) { // a peer's node tries another endpoint
+		f.e.rec.Event(f.spec, f.dir, EventHandshakeLimit)
+		f.refuse(CauseLimit, nil)
+		return
+	}
 	sec, err := in.handshake()
 	f.e.rec.Handshake(&HandshakeRecord{Direction: Inbound, Pod: f.spec, PeerAddr: f.peer, Duration: time.Since(began),
 		Resumed: err == nil && sec.ConnectionState().DidResume, Err: err})

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 var (
@@ -35,6 +37,7 @@ type pod struct {
 	accepts map[net.Listener]*acceptor // Run's goroutine only
 
 	conns, requests [2]atomic.Int64 // by Direction
+	shakes          *rate.Limiter   // handshakes that are answered
 
 	mu       sync.Mutex       // protects what follows
 	live     map[session]bool // true: it was told to end, because it is forbidden now
@@ -47,7 +50,7 @@ type pod struct {
 
 func newPod(e *Engine, spec *Pod) *pod {
 	p := &pod{e: e, winding: e.drained.begun, accepts: map[net.Listener]*acceptor{}, live: map[session]bool{},
-		empty: make(chan struct{}), gone: make(chan struct{})}
+		empty: make(chan struct{}), gone: make(chan struct{}), shakes: rate.NewLimiter(rate.Limit(e.lim.Shakes), 2*e.lim.Shakes)}
 	p.ctx, p.cancel = context.WithCancelCause(context.Background())
 	p.spec.Store(spec)
 	context.AfterFunc(p.ctx, p.abortAll)

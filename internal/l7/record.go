@@ -107,19 +107,20 @@ type Event uint8
 
 // The events.
 const (
-	EventLoopback      Event = iota // somebody dialled the listener itself
-	EventAcceptError                // accept failed and was tried again
-	EventConnLimit                  // a connection above Limits.Conns was reset
-	EventRequestLimit               // a request above Limits.Requests was refused
-	EventPanic                      // a connection's goroutine panicked
-	EventDrained                    // a pod that left had no connection any more
-	EventDrainDeadline              // ... or had, and they were reset
-	EventRetry                      // a request or connection was tried on another endpoint
-	EventForbidden                  // a live connection was reset because it is not allowed any more
+	EventLoopback       Event = iota // somebody dialled the listener itself
+	EventAcceptError                 // accept failed and was tried again
+	EventConnLimit                   // a connection above Limits.Conns was reset
+	EventRequestLimit                // a request above Limits.Requests was refused
+	EventHandshakeLimit              // a handshake above Limits.Shakes was refused
+	EventPanic                       // a connection's goroutine panicked
+	EventDrained                     // a pod that left had no connection any more
+	EventDrainDeadline               // ... or had, and they were reset
+	EventRetry                       // a request or connection was tried on another endpoint
+	EventForbidden                   // a live connection was reset because it is not allowed any more
 	events
 )
 
-var eventNames = [events]string{"loopback", "accept_error", "connection_limit", "request_limit", "panic", "drained",
+var eventNames = [events]string{"loopback", "accept_error", "connection_limit", "request_limit", "handshake_limit", "panic", "drained",
 	"drain_deadline", "retry", "forbidden"}
 
 func (e Event) String() string {
