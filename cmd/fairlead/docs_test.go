@@ -2,6 +2,8 @@ package main
 
 import (
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,5 +74,48 @@ func TestFormatsAreDocumented(t *testing.T) {
 		if documented[c.Name()] != has {
 			t.Errorf("%s: has %q, docs/CLI.md says %q", c.Name(), has, documented[c.Name()])
 		}
+	}
+}
+
+// TestSamplesAreWhatTheToolSays holds the page's tables to what the scripts expect of the same commands, line by line.
+func TestSamplesAreWhatTheToolSays(t *testing.T) {
+	page, err := os.ReadFile("../../docs/CLI.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]bool{}
+	scripts, err := filepath.Glob("testdata/script/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := func(line string) string { return strings.Join(strings.Fields(line), " ") } // a table with fewer rows is narrower
+	for _, name := range scripts {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			said[words(line)] = true
+		}
+	}
+	samples, inside := 0, false
+	for line := range strings.Lines(string(page)) {
+		text, indented := strings.CutPrefix(line, "    ")
+		command, isCommand := strings.CutPrefix(text, "$ fairlead ")
+		switch {
+		case !indented:
+			inside = false
+		case isCommand:
+			name, _, _ := strings.Cut(command, " ")
+			inside = slices.Contains([]string{"stat", "routes", "edges", "explain"}, name)
+			if inside {
+				samples++
+			}
+		case inside && !said[words(text)]:
+			t.Errorf("docs/CLI.md shows a line that no script expects: %s", line)
+		}
+	}
+	if samples != 4 {
+		t.Errorf("%d samples were looked at", samples)
 	}
 }
