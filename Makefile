@@ -18,7 +18,7 @@ NODES     ?= 2
 RACE       = $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 TOOL      := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod
 
-.PHONY: help build plugins images chart push rules demo test checked packages unit kernel kernels system cluster cluster-build cluster-down e2e e2e-images bench lint fuzz generate generate-check clean
+.PHONY: help build plugins images chart push registry-given rules demo test checked packages unit kernel kernels system cluster cluster-build cluster-down e2e e2e-images bench lint fuzz generate generate-check clean
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -40,10 +40,13 @@ images: ## write OCI images into dist/images, without a container engine: ARCH=a
 chart: ## package the Helm chart into dist/chart, for the images of this version
 	$(GO) run ./deploy/chart -version $(VERSION) -out $(DIST)/chart
 
-push: images ## push images and chart: REGISTRY=host/path, INSECURE=1 for plain HTTP to another machine
-	@[ -n "$(REGISTRY)" ] || { echo "usage: make push REGISTRY=host/path" >&2; exit 2; }
+push: registry-given images ## push images and chart: REGISTRY=host/path, INSECURE=1 for plain HTTP to another machine
 	@chart=$$($(GO) run ./deploy/chart -version $(VERSION) -repository $(REGISTRY) -out $(DIST)/push) && cd deploy/images && \
 	  $(GO) run . push --registry $(REGISTRY) --version $(VERSION) --images $(DIST)/images --chart "$$chart" $(if $(INSECURE),--insecure)
+
+registry-given: # before anything is built for a push
+	@[ -n "$(REGISTRY)" ] || { echo "usage: make push REGISTRY=host/path" >&2; exit 2; }
+images: $(if $(filter push,$(MAKECMDGOALS)),| registry-given)
 
 demo: build plugins ## two nodes, one controller and the vote application: ARGS="--once" or ARGS="--once --mesh=off"
 	@$(BIN)/demo --bin $(BIN) $(ARGS)

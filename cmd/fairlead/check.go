@@ -33,6 +33,7 @@ The exit status is 1 if a check fails; warnings leave it at 0.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return t.check(cmd.Context(), o) },
 	}
+	t.formats(cmd, "table", "wide", "short", "json")
 	f := cmd.Flags()
 	f.BoolVar(&o.before, "pre", false, "check whether Fairlead can be installed")
 	f.BoolVar(&o.mesh, "proxy", false, "check the namespaces and pods that are to be in the mesh too; -n for one namespace")
@@ -54,9 +55,6 @@ func (o *checkOptions) groups() []check.Group {
 const checkPause = 2 * time.Second
 
 func (t *tool) check(ctx context.Context, o *checkOptions) error {
-	if err := t.checkFormat("table", "json", "short"); err != nil {
-		return err
-	}
 	if o.before && o.mesh {
 		return errors.New("--pre and --proxy exclude each other")
 	}

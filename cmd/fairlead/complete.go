@@ -27,13 +27,15 @@ func (t *tool) quick() *fleet.Fleet {
 	return t.fleet(c)
 }
 
+// fixed offers these words.
+func fixed(words ...string) completion {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return words, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // completeFlags offers what global flags may be.
 func (t *tool) completeFlags(root *cobra.Command) error {
-	fixed := func(words ...string) completion {
-		return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return words, cobra.ShellCompDirectiveNoFileComp
-		}
-	}
 	contexts := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		all, err := remote.Contexts(t.remote)
 		if err != nil {
@@ -46,7 +48,6 @@ func (t *tool) completeFlags(root *cobra.Command) error {
 		return t.completeNames(aNamespace)(cmd, nil, word)
 	}
 	return errors.Join(
-		root.RegisterFlagCompletionFunc("output", fixed("table", "wide", "json")),
 		root.RegisterFlagCompletionFunc("context", contexts),
 		root.RegisterFlagCompletionFunc("namespace", namespaces),
 		root.RegisterFlagCompletionFunc("fairlead-namespace", namespaces),

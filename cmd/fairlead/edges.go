@@ -34,6 +34,7 @@ KIND is workload (without one; deployment and the like mean the same), pod or na
 		ValidArgsFunction: t.complete(edgeKinds...),
 		RunE:              func(cmd *cobra.Command, args []string) error { return t.edges(cmd.Context(), args, window) },
 	}
+	t.formats(cmd, "table", "wide", "json")
 	cmd.Flags().DurationVarP(&window, "time-window", "t", window, "time in which requests are counted; 0 is since the pods are in the mesh")
 	return cmd
 }
@@ -53,9 +54,6 @@ type edgeCounts struct {
 }
 
 func (t *tool) edges(ctx context.Context, args []string, window time.Duration) error {
-	if err := t.checkFormat("table", "wide", "json"); err != nil {
-		return err
-	}
 	if len(args) == 0 {
 		args = []string{string(aWorkload)}
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 func (t *tool) endpointsCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "endpoints SERVICE[.NAMESPACE][:PORT]",
 		GroupID: "see",
 		Short:   "what each node knows of a service's endpoints",
@@ -32,6 +32,8 @@ A node asks for a service's endpoints when one of its pods first uses it. Nodes 
 		ValidArgsFunction: t.completeNames(aService),
 		RunE:              func(cmd *cobra.Command, args []string) error { return t.endpoints(cmd.Context(), args[0]) },
 	}
+	t.formats(cmd, "table", "wide", "json")
+	return cmd
 }
 
 // target is a service, and perhaps a port of it.
@@ -73,9 +75,6 @@ type endpointJSON struct {
 }
 
 func (t *tool) endpoints(ctx context.Context, arg string) error {
-	if err := t.checkFormat("table", "wide", "json"); err != nil {
-		return err
-	}
 	c, err := t.connect()
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ func (t *tool) enrollCommand() *cobra.Command {
 		GroupID: "pods",
 		Short:   "bring the pods of namespaces into the mesh",
 		Long: `Sets the label fairlead.io/mesh=enabled on namespaces. Their running pods join within seconds: none is restarted, and no
-connection that is open is cut. A pod with the label fairlead.io/mesh=disabled stays outside.`,
+connection that is open is cut: it stays outside the mesh until it ends, and only new ones are seen. A pod with the label fairlead.io/mesh=disabled stays outside.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: t.completeMany(aNamespace),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -78,29 +78,37 @@ func (t *tool) enroll(ctx context.Context, namespaces []string, value string, wa
 	if wait <= 0 {
 		return nil
 	}
-	return t.settled(ctx, f, namespaces, wait)
+	total, err := t.settled(ctx, f, namespaces, wait)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("%d pods are as they are to be", total)
+	if value == compile.Enabled {
+		text += fmt.Sprintf("; connections that were open stay outside the mesh until they end: `fairlead check --proxy -n %s` counts them", namespaces[0])
+	}
+	fmt.Fprintln(t.out, text)
+	return nil
 }
 
 // settlePause is the time between two looks.
 const settlePause = time.Second
 
-// settled waits until the running pods of the namespaces are where they are to be.
-func (t *tool) settled(ctx context.Context, f *fleet.Fleet, namespaces []string, wait time.Duration) error {
+// settled waits until the running pods of the namespaces are where they are to be, and says how many they are.
+func (t *tool) settled(ctx context.Context, f *fleet.Fleet, namespaces []string, wait time.Duration) (int, error) {
 	until := t.clock.Time().Add(wait)
 	for {
 		left, total, err := unsettled(ctx, f, namespaces)
 		if err == nil && len(left) == 0 {
-			fmt.Fprintf(t.out, "%d pods are as they are to be\n", total)
-			return nil
+			return total, nil
 		}
 		if !t.clock.Time().Before(until) {
 			if err != nil {
-				return err
+				return 0, err
 			}
-			return fmt.Errorf("not within %v: %s; `fairlead check --proxy -n %s` says more", wait, strings.Join(left, ", "), namespaces[0])
+			return 0, fmt.Errorf("not within %v: %s; `fairlead check --proxy -n %s` says more", wait, strings.Join(left, ", "), namespaces[0])
 		}
 		if err := t.clock.Wait(ctx, settlePause); err != nil {
-			return err
+			return 0, err
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 )
 
 func (t *tool) explainCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "explain SRC DST",
 		GroupID: "see",
 		Short:   "what would become of a connection, decision by decision",
@@ -36,6 +36,8 @@ SRC is a pod, or KIND/NAME of a workload. DST is SERVICE[.NAMESPACE][:PORT], pod
 		ValidArgsFunction: t.completeNames(aPod),
 		RunE:              func(cmd *cobra.Command, args []string) error { return t.explain(cmd.Context(), args[0], args[1]) },
 	}
+	t.formats(cmd, "table", "wide", "json")
+	return cmd
 }
 
 // walk is an explanation, as it comes together.
@@ -60,9 +62,6 @@ func (p *part) add(ok bool, name, format string, args ...any) {
 }
 
 func (t *tool) explain(ctx context.Context, src, dst string) error {
-	if err := t.checkFormat("table", "json"); err != nil {
-		return err
-	}
 	c, err := t.connect()
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ import (
 )
 
 func (t *tool) identityCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "identity POD | KIND/NAME | sa/ACCOUNT",
 		GroupID: "see",
 		Short:   "the certificate that a pod or service account uses",
@@ -33,6 +33,8 @@ For a pod it is the certificate on the pod's node; for an account those on every
 		ValidArgsFunction: t.completeNames(aPod),
 		RunE:              func(cmd *cobra.Command, args []string) error { return t.identity(cmd.Context(), args[0]) },
 	}
+	t.formats(cmd, "table", "wide", "json")
+	return cmd
 }
 
 // identityJSON is one certificate.
@@ -57,9 +59,6 @@ type rootJSON struct {
 }
 
 func (t *tool) identity(ctx context.Context, arg string) error {
-	if err := t.checkFormat("table", "json"); err != nil {
-		return err
-	}
 	c, err := t.connect()
 	if err != nil {
 		return err

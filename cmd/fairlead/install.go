@@ -49,6 +49,7 @@ The values are kept in the Secret ` + valuesName + `, without the issuer's key: 
 			return t.printInstallation(&i, false)
 		},
 	}
+	t.formats(cmd, "yaml")
 	cmd.Flags().BoolVar(&i.HA, "ha", false, "three controllers, of which one leads")
 	v.add(cmd)
 	return cmd
@@ -85,6 +86,7 @@ The nodes are updated one after the other, without a refused connection.`,
 			return t.printInstallation(i, true)
 		},
 	}
+	t.formats(cmd, "yaml")
 	cmd.Flags().BoolVar(&ha, "ha", false, "three controllers, of which one leads; --ha=false takes that back")
 	cmd.Flags().BoolVar(&reset, "reset-values", false, "forget the values in use")
 	v.add(cmd)
@@ -130,9 +132,6 @@ func (i *installation) options(home string) (deploy.Options, error) {
 }
 
 func (t *tool) printInstallation(i *installation, upgrade bool) error {
-	if err := t.checkFormat("table", "yaml"); err != nil {
-		return err
-	}
 	o, err := i.options(t.home)
 	if err != nil {
 		return err

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -24,7 +22,7 @@ type tool struct {
 	remote  remote.Options
 	all     bool   // -A
 	home    string // --fairlead-namespace
-	format  string // -o
+	format  string // -o of the command that runs
 	cluster *remote.Client
 }
 
@@ -64,7 +62,6 @@ nodes' proxies and the controller through the API server.`,
 	f.StringVarP(&t.remote.Namespace, "namespace", "n", "", "namespace to look at, instead of the context's")
 	f.BoolVarP(&t.all, "all-namespaces", "A", false, "look at all namespaces")
 	f.StringVar(&t.home, "fairlead-namespace", "fairlead-system", "namespace that Fairlead is installed in")
-	f.StringVarP(&t.format, "output", "o", "table", "table, wide or json")
 	f.StringVar(&t.remote.As, "as", "", "user to act as")
 	f.StringArrayVar(&t.remote.AsGroups, "as-group", nil, "group to act as, with --as; may be repeated")
 	root.AddGroup(&cobra.Group{ID: "mesh", Title: "The mesh:"}, &cobra.Group{ID: "pods", Title: "Who is in it:"}, &cobra.Group{ID: "see", Title: "What passes through it:"})
@@ -98,12 +95,4 @@ func (t *tool) namespace(c *remote.Client) string {
 		return ""
 	}
 	return c.Namespace()
-}
-
-// checkFormat refuses a format that the command has not.
-func (t *tool) checkFormat(known ...string) error {
-	if !slices.Contains(known, t.format) {
-		return fmt.Errorf("-o %s: this command has %s", t.format, strings.Join(known, ", "))
-	}
-	return nil
 }

@@ -35,6 +35,7 @@ A node keeps 512 paths at most, without what follows a question mark. Requests a
 			return t.routes(cmd.Context(), name, window)
 		},
 	}
+	t.formats(cmd, "table", "wide", "json")
 	cmd.Flags().DurationVarP(&window, "time-window", "t", window, "time in which requests are counted; 0 is since the proxies' start")
 	return cmd
 }
@@ -56,9 +57,6 @@ type routeJSON struct {
 }
 
 func (t *tool) routes(ctx context.Context, name string, window time.Duration) error {
-	if err := t.checkFormat("table", "wide", "json"); err != nil {
-		return err
-	}
 	c, err := t.connect()
 	if err != nil {
 		return err

@@ -44,6 +44,7 @@ the requests that found no endpoint; only callers inside the mesh are in them. A
 		ValidArgsFunction: t.complete(statKinds...),
 		RunE:              func(cmd *cobra.Command, args []string) error { return t.stat(cmd.Context(), args, o) },
 	}
+	t.formats(cmd, "table", "wide", "json")
 	f := cmd.Flags()
 	f.DurationVarP(&o.window, "time-window", "t", 5*time.Second, "time between the two readings")
 	f.StringVar(&o.from, "from", "", "count only what comes from there: deploy/NAME, ns/NAME")
@@ -55,9 +56,6 @@ the requests that found no endpoint; only callers inside the mesh are in them. A
 var statKinds = []kind{aNamespace, aWorkload, aDeploy, aStateful, aDaemonSet, aJob, aCronJob, aPod, aService, aRoute}
 
 func (t *tool) stat(ctx context.Context, args []string, o *statOptions) error {
-	if err := t.checkFormat("table", "wide", "json"); err != nil {
-		return err
-	}
 	if o.window < 0 {
 		return fmt.Errorf("--time-window %v: a time cannot be less than nothing", o.window)
 	}

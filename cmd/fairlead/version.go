@@ -37,9 +37,6 @@ func (t *tool) versionCommand() *cobra.Command {
 		Short:   "versions of this tool, the controller and every node's proxy",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := t.checkFormat("table", "json"); err != nil {
-				return err
-			}
 			v := &versions{Client: admin.Version}
 			if !client {
 				t.askVersions(cmd.Context(), v)
@@ -51,6 +48,7 @@ func (t *tool) versionCommand() *cobra.Command {
 			return nil
 		},
 	}
+	t.formats(cmd, "table", "wide", "json")
 	cmd.Flags().BoolVar(&client, "client", false, "of this tool only")
 	return cmd
 }

@@ -135,7 +135,7 @@ func kernel(n *corev1.Node) (Finding, bool) {
 	}
 	major, minor, err := versionOf(is.KernelVersion)
 	if err != nil {
-		return warned("see docs/ARCHITECTURE.md for what is needed; `nodeproxy preflight` on the node tells", "node %s has a kernel of an unknown version: %q", n.Name, is.KernelVersion), true
+		return warned("see README.md#what-it-needs; `nodeproxy preflight` on the node tells", "node %s has a kernel of an unknown version: %q", n.Name, is.KernelVersion), true
 	}
 	if major < 6 || major == 6 && minor < 1 {
 		return failed("update the node's system, or keep Fairlead off it: the value node.nodeSelector of the chart", "node %s has Linux %s", n.Name, is.KernelVersion), true

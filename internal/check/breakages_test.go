@@ -279,6 +279,9 @@ func meshBreakages() []breakage {
 	both := func(a, b func(*fleettest.Cluster, *Options)) func(*fleettest.Cluster, *Options) {
 		return func(c *fleettest.Cluster, o *Options) { a(c, o); b(c, o) }
 	}
+	earlier := func(fields string) func(*fleettest.Cluster, *Options) {
+		return instead(fleettest.Node1, "/debug/pods", `[{"uid":"uid-front","inMesh":true,`+fields+`}]`)
+	}
 	vote := "/api/v1/namespaces/vote"
 	return []breakage{
 		{"mesh-namespace", "no label", in("tools"), Failure, []string{"namespace tools does not bear the label fairlead.io/mesh=enabled"}},
@@ -293,6 +296,10 @@ func meshBreakages() []breakage {
 		{"mesh-pods", "not announced", instead(fleettest.Node2, "/debug/pods", `[{"uid":"uid-ballot","inMesh":false},{"uid":"uid-catalog-2","inMesh":true}]`), Failure, []string{"captured, but not announced"}},
 		{"mesh-pods", "no proxy", func(c *fleettest.Cluster, _ *Options) { c.Pod("fairlead-system", fleettest.Node2, 9901, nil) }, Failure, []string{"the proxy of node n2 does not answer"}},
 		{"mesh-pods", "nobody", in("tools"), Skipped, []string{"no pod is to be"}},
+		{"mesh-connections", "one", earlier(`"earlier":1`), Warning, []string{"pod vote/front-5d8f7c9b6-qw8rt has 1 connection from before it joined"}},
+		{"mesh-connections", "too many to count", earlier(`"earlier":1000,"earlierMore":true`), Warning, []string{"has at least 1000 connections"}},
+		{"mesh-connections", "none", earlier(`"earlier":0`), OK, nil},
+		{"mesh-connections", "nobody", in("tools"), Skipped, []string{"no pod is in the mesh"}},
 		{"mesh-starting", "held back", both(set(front, "status", map[string]any{"phase": "Pending"}),
 			yamlOf("apiVersion: v1\nkind: Event\nmetadata: {namespace: vote, name: e}\ninvolvedObject: {name: front-5d8f7c9b6-qw8rt}\nreason: FailedCreatePodSandBox\nmessage: 'fairlead: the keeper is away'\nlastTimestamp: 2026-11-25T11:59:00Z")),
 			Failure, []string{"does not start: fairlead: the keeper is away"}},

@@ -271,3 +271,24 @@ Status: ✗ 1 failure, 1 warning
 func later(d time.Duration) string {
 	return fleettest.Noon.Add(d).Format("2006-01-02T15:04:05.000000Z")
 }
+
+// TestHowAPodIsMadeAnew gives the command that fits the pod.
+func TestHowAPodIsMadeAnew(t *testing.T) {
+	owned := func(kind string) func(*fleettest.Cluster, *Options) {
+		return set(front, "metadata ownerReferences 0 kind", kind)
+	}
+	for want, do := range map[string]func(*fleettest.Cluster, *Options){
+		"kubectl -n vote rollout restart deployment front":                owned("ReplicaSet"),
+		"kubectl -n vote rollout restart statefulset front-5d8f7c9b6":     owned("StatefulSet"),
+		"kubectl -n vote rollout restart daemonset front-5d8f7c9b6":       owned("DaemonSet"),
+		"kubectl -n vote delete pod front-5d8f7c9b6-qw8rt`, if something": set(front, "metadata ownerReferences", []any{}),
+	} {
+		c, o := well(t), options(t)
+		do(c, &o)
+		c.Instead[fleettest.Node1+" /debug/pods"] = `[{"uid":"uid-front","inMesh":true,"earlier":2}]`
+		r := only(t, c, o, "mesh-connections")
+		if len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Hint, want) {
+			t.Errorf("%+v, want %q", r.Findings, want)
+		}
+	}
+}

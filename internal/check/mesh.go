@@ -21,6 +21,7 @@ func meshGroup() Group {
 		{ID: "mesh-namespace", About: "the namespace is in the mesh", Run: checkEnrolled},
 		{ID: "mesh-labels", About: "labels and annotations are understood", Run: checkLabels},
 		{ID: "mesh-pods", About: "every pod that is to be in the mesh is", Run: checkMeshPods},
+		{ID: "mesh-connections", About: "no connection from before a pod joined the mesh is left outside it", Run: checkEarlier},
 		{ID: "mesh-starting", About: "no pod waits for the mesh to start", Run: checkStarting},
 		{ID: "mesh-host-network", About: "no pod of the mesh's namespaces has its node's network", Run: checkHostNetwork},
 		{ID: "mesh-certificates", About: "every pod in the mesh has its certificate", Run: checkPodCertificates},

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead.io/fairlead/internal/compile"
 	"fairlead.io/fairlead/internal/fleet"
@@ -70,6 +72,54 @@ func checkMeshPods(ctx context.Context, s *State) ([]Finding, error) {
 		}
 	}
 	return found, nil
+}
+
+// checkEarlier finds pods whose connections have stayed as they were when the pods joined: that is how it is meant, and nobody
+// sees it.
+func checkEarlier(ctx context.Context, s *State) ([]Finding, error) {
+	pods, err := s.wanted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known, _, err := s.known(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []Finding
+	looked := 0
+	for _, p := range pods {
+		is, captured := known[string(p.UID)]
+		if !captured {
+			continue
+		}
+		looked++
+		if is.Earlier == 0 && !is.EarlierMore {
+			continue
+		}
+		count := count(is.Earlier, "connection")
+		if is.EarlierMore {
+			count = "at least " + count
+		}
+		found = append(found, warned("they end by themselves, or with the pod: "+renewal(p),
+			"pod %s/%s has %s from before it joined: outside the mesh, in plaintext and not counted", p.Namespace, p.Name, count))
+	}
+	if looked == 0 {
+		return nil, skip("no pod is in the mesh")
+	}
+	return found, nil
+}
+
+// renewal is the command that makes a pod anew.
+func renewal(p *corev1.Pod) string {
+	if o := metav1.GetControllerOf(p); o != nil {
+		switch o.Kind {
+		case "ReplicaSet":
+			return fmt.Sprintf("`kubectl -n %s rollout restart deployment %s`", p.Namespace, compile.Workload(p))
+		case "StatefulSet", "DaemonSet":
+			return fmt.Sprintf("`kubectl -n %s rollout restart %s %s`", p.Namespace, strings.ToLower(o.Kind), o.Name)
+		}
+	}
+	return fmt.Sprintf("`kubectl -n %s delete pod %s`, if something makes another", p.Namespace, p.Name)
 }
 
 // checkStarting finds pods that the CNI plugin holds back.

@@ -173,6 +173,9 @@ func (k *Keeper) tell(r *record) error {
 		k.counters.add("pods_captured", 1)
 		k.cfg.Log.Info("pod captured", "pod", r.Name, "uid", r.UID, "account", r.Account, "addrs", r.Addrs)
 	}
+	if r.Ran && !r.captured {
+		poke(k.joined)
+	}
 	r.captured, r.told = true, true
 	return nil
 }
@@ -192,6 +195,9 @@ func (k *Keeper) handOver(r *record, proxies ...socket.Handler) error {
 			return fmt.Errorf("listeners of %s: %w", r.Name, err)
 		}
 		p.Enrolled(r.pod(), listeners)
+		if r.earlier != (socket.Earlier{}) {
+			p.Earlier(r.UID, r.earlier)
+		}
 	}
 	return nil
 }

@@ -77,6 +77,10 @@ func runChild(path string) error {
 func (c *child) Synced()         {}
 func (c *child) Others([]string) {}
 
+func (c *child) Earlier(uid string, e socket.Earlier) {
+	fmt.Println("earlier", uid, e.Connections, e.More)
+}
+
 func (c *child) Superseded() { fmt.Println("superseded") }
 
 func (c *child) Roots(td string, pem []byte) {

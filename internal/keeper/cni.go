@@ -124,6 +124,7 @@ func (k *Keeper) replace(old, r *record) {
 			r.IfName = old.IfName
 		}
 		r.captured, r.told = old.captured, old.told && slices.Equal(old.Addrs, r.Addrs)
+		r.starting, r.Ran, r.earlier, r.counted = old.starting, old.Ran, old.earlier, old.counted
 		k.forget(old)
 		return
 	}
@@ -140,6 +141,7 @@ func (k *Keeper) settle(r *record) (done bool, assigned <-chan struct{}, err err
 	verdict := k.decide(r)
 	switch {
 	case verdict == pass:
+		r.starting = false
 		return true, nil, k.owner.act(func() error { k.save(); return nil })
 	case verdict == enrol && !k.blind:
 		err := k.apply()
@@ -147,6 +149,7 @@ func (k *Keeper) settle(r *record) (done bool, assigned <-chan struct{}, err err
 			return true, nil, err
 		}
 		if r.captured {
+			r.starting = false
 			return true, nil, nil // what failed is another pod's
 		}
 		return true, nil, cni.TryAgain(fmt.Sprintf("fairlead: pod %s cannot be captured yet", r.Name),

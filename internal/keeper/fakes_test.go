@@ -45,6 +45,8 @@ type fakeRedirect struct {
 	broken    map[string]bool // pods that cannot be captured
 	made      int             // listeners
 	others    []string        // programs
+	earlier   map[string]socket.Earlier
+	looked    []string // at which pods Earlier has
 	othersErr error
 }
 
@@ -148,6 +150,22 @@ func (r *fakeRedirect) Others() ([]string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.others, r.othersErr
+}
+
+func (r *fakeRedirect) Earlier(_ context.Context, uids []string) (map[string]socket.Earlier, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	counts := map[string]socket.Earlier{}
+	var err error
+	for _, uid := range uids {
+		r.looked = append(r.looked, uid)
+		if e, ok := r.earlier[uid]; ok {
+			counts[uid] = e
+		} else {
+			err = fmt.Errorf("pod %s: no", uid)
+		}
+	}
+	return counts, err
 }
 
 func (r *fakeRedirect) Sweep() error { return nil }
@@ -385,6 +403,7 @@ func (p *fakeProxy) Left(uid string, drain time.Duration) { p.add("left %s %v", 
 func (p *fakeProxy) Synced()                              { p.add("synced") }
 func (p *fakeProxy) Superseded()                          { p.add("superseded") }
 func (p *fakeProxy) Roots(td string, pem []byte)          { p.add("roots %s", td) }
+func (p *fakeProxy) Earlier(uid string, e socket.Earlier) { p.add("earlier %s %+v", uid, e) }
 func (p *fakeProxy) Others(programs []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -48,6 +48,8 @@ type Redirect interface {
 	Sockets(uid string, family, n int) ([]int, error)
 	HopSocket(uid string, client netip.Addr) (int, error)
 	Verdicts() (map[string]uint64, error)
+	// Earlier counts the connections that captured pods have had since before that. What fails for one pod leaves it out.
+	Earlier(ctx context.Context, uids []string) (map[string]socket.Earlier, error)
 	Others() ([]string, error) // programs that are not ours and see every connect()
 	// Sweep ends the drains of pods that have left, and follows what the probes are told by. It is called now and then.
 	Sweep() error
@@ -86,6 +88,8 @@ type Config struct {
 	AddWait time.Duration // how long an ADD waits for the controller to name its pod; default 2 s
 
 	OthersEvery time.Duration // how often it is looked for programs of others; default 30 s
+	// EarlierEvery is how often connections are counted that a pod has had since before its capture; default 10 s.
+	EarlierEvery time.Duration
 	// Roots reads the roots anew, where something else than the controller brings them too; nil without. They count while
 	// the controller cannot be reached: it may be there, by roots that this keeper has not heard of.
 	Roots func() ([]byte, error)
@@ -112,6 +116,9 @@ func (c Config) withDefaults() Config {
 	if c.OthersEvery <= 0 {
 		c.OthersEvery = 30 * time.Second
 	}
+	if c.EarlierEvery <= 0 {
+		c.EarlierEvery = 10 * time.Second
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -131,6 +138,7 @@ type Keeper struct {
 	wake       chan struct{} // something is to be tried again
 	away       chan struct{} // the last proxy has gone
 	served     chan struct{} // a proxy serves
+	joined     chan struct{} // a pod was captured that may have connections from before
 	ending     atomic.Bool   // Run is to end
 	saving     sync.Mutex    // held while the state is written
 	state      state         // at is protected by saving
@@ -150,7 +158,8 @@ type Keeper struct {
 	others     []string // programs that are not ours and see every connect()
 	dirty      bool     // something is not in force yet: try again
 
-	othersFailed bool // the last look for others has failed
+	othersFailed  bool // the last look for others has failed
+	earlierFailed bool // and the last one for connections from before
 }
 
 // Open makes a keeper. If no other one lives on this node, it puts in force what is on disk.
@@ -162,6 +171,7 @@ func Open(cfg Config) (*Keeper, error) {
 		wake:      make(chan struct{}, 1),
 		away:      make(chan struct{}, 1),
 		served:    make(chan struct{}, 1),
+		joined:    make(chan struct{}, 1),
 		state:     state{limit: rate.NewLimiter(stateRate, stateBurst)},
 		records:   map[uint64]*record{},
 		assigned:  make(chan struct{}),

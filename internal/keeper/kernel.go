@@ -122,6 +122,16 @@ func (k Kernel) HopSocket(uid string, client netip.Addr) (int, error) {
 // Verdicts are the counters of the kernel's programs.
 func (k Kernel) Verdicts() (map[string]uint64, error) { return k.R.Verdicts() }
 
+// Earlier counts connections from before the pods' capture.
+func (k Kernel) Earlier(ctx context.Context, uids []string) (map[string]socket.Earlier, error) {
+	counts, err := k.R.Earlier(ctx, uids)
+	out := make(map[string]socket.Earlier, len(counts))
+	for uid, c := range counts {
+		out[uid] = socket.Earlier{Connections: c.N, More: c.More}
+	}
+	return out, err
+}
+
 // Others are programs that are not ours and see every connect().
 func (k Kernel) Others() ([]string, error) { return k.R.Others() }
 

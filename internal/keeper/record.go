@@ -31,12 +31,16 @@ type record struct {
 	Account    mesh.Account  `json:"account"`
 	ProbePorts []uint16      `json:"probePorts,omitempty"`
 	Drain      time.Duration `json:"drain,omitempty"`
+	Ran        bool          `json:"ran,omitempty"` // it ran when it was to be captured: it may have connections from before
 
 	netns    NetNS
+	starting bool // its ADD has not been answered: nothing of it runs
 	inode    inode
 	captured bool
 	left     time.Time // when it left, until its grace is over
 	told     bool      // the proxies know it as it is
+	earlier  socket.Earlier
+	counted  time.Time // when earlier was; zero before the first time
 }
 
 // defaultDrain is for pods that the controller names no longer.
@@ -52,6 +56,9 @@ func (r *record) take(e *mesh.Enrolment) (changed bool) {
 		return false
 	}
 	r.told = r.told && r.UID == e.UID && r.Account == e.Account
+	if e.Enrolled && !r.Enrolled {
+		r.Ran, r.earlier, r.counted = !r.starting, socket.Earlier{}, time.Time{}
+	}
 	r.Enrolled, r.UID, r.Account, r.ProbePorts, r.Drain = e.Enrolled, e.UID, e.Account, e.ProbePorts, e.Drain
 	return true
 }
@@ -102,7 +109,8 @@ func newRecord(q *cni.Request, ns NetNS) (*record, error) {
 		NetNSPath: q.NetNSPath, Container: q.ContainerID, IfName: q.IfName, Network: q.Network,
 		UID: q.Pod.UID, Name: mesh.Name{Namespace: q.Pod.Namespace, Name: q.Pod.Name}, Addrs: q.Addresses,
 		// some runtimes tell no UID, and that of a static pod is a hash and not that of its mirror in the API
-		ByName: !strings.Contains(q.Pod.UID, "-"),
+		ByName:   !strings.Contains(q.Pod.UID, "-"),
+		starting: true,
 	}
 	return r, r.hold(ns)
 }

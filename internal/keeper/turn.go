@@ -126,6 +126,7 @@ func (k *Keeper) own(ctx context.Context) error {
 	group.Go(func() error { return k.watchProxy(ctx) })
 	group.Go(func() error { return k.watchPods(ctx) })
 	group.Go(func() error { return k.watchOthers(ctx) })
+	group.Go(func() error { return k.watchEarlier(ctx) })
 	group.Go(func() error { return k.plugin.Run(ctx) })
 	if k.cfg.Beside != nil {
 		group.Go(func() error { return k.cfg.Beside(ctx) })

@@ -18,6 +18,8 @@ type nodeCollector struct {
 	keeper Keeper
 	creds  *credentials
 	pods   *pods
+	// workload names a local pod's.
+	workload func(uid string) mesh.Name
 }
 
 var (
@@ -31,7 +33,8 @@ var (
 		"pods_captured": prometheus.NewDesc("fairlead_keeper_pods_captured", "Pods of this node that are captured.", nil, nil),
 		"pods_waiting":  prometheus.NewDesc("fairlead_keeper_pods_waiting", "Pods of this node that are to be captured and are not.", nil, nil),
 	}
-	expiryDesc = prometheus.NewDesc("fairlead_certificate_expiry_timestamp_seconds", "When the current certificate of a service account ends; empty labels are the proxy's own.", []string{"namespace", "service_account"}, nil)
+	earlierDesc = prometheus.NewDesc("fairlead_earlier_connections", "Connections that local pods have had since before their capture, and that stay outside of the mesh until they end.", []string{"namespace", "workload"}, nil)
+	expiryDesc  = prometheus.NewDesc("fairlead_certificate_expiry_timestamp_seconds", "When the current certificate of a service account ends; empty labels are the proxy's own.", []string{"namespace", "service_account"}, nil)
 )
 
 // Describe is prometheus.Collector.
@@ -40,6 +43,7 @@ func (c *nodeCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- keeperDesc
 	ch <- keeperUp
 	ch <- expiryDesc
+	ch <- earlierDesc
 	for _, desc := range gauges {
 		ch <- desc
 	}
@@ -54,6 +58,7 @@ func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(expiryDesc, prometheus.GaugeValue, float64(t.Unix()), a.Namespace, a.Name)
 	}
+	c.collectEarlier(ch)
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
 	counts, err := c.keeper.Verdicts(ctx)
@@ -76,5 +81,18 @@ func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
 			name = strings.TrimPrefix(name, "redirect_")
 		}
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), name)
+	}
+}
+
+// collectEarlier tells of the workloads that have such connections, and of no other: they come once, and end.
+func (c *nodeCollector) collectEarlier(ch chan<- prometheus.Metric) {
+	sums := map[mesh.Name]int{}
+	for _, p := range c.pods.list() {
+		if e := c.pods.earlierOf(p.UID); e.Connections > 0 {
+			sums[mesh.Name{Namespace: p.Name.Namespace, Name: c.workload(p.UID).Name}] += e.Connections
+		}
+	}
+	for w, n := range sums {
+		ch <- prometheus.MustNewConstMetric(earlierDesc, prometheus.GaugeValue, float64(n), w.Namespace, w.Name)
 	}
 }

@@ -58,6 +58,8 @@ func (n *node) podList() []debug.Pod {
 			UID: p.UID, Namespace: p.Name.Namespace, Name: p.Name.Name, Workload: n.workload(p.UID).Name,
 			Account: p.Account.Name, Addresses: texts(p.Addrs),
 		}
+		earlier := n.pods.earlierOf(p.UID)
+		d.Earlier, d.EarlierMore = earlier.Connections, earlier.More
 		if row := table.Pod(p.UID); row != nil {
 			d.InMesh = row.InMesh
 		}

@@ -91,7 +91,7 @@ func (v *voteWorld) golden(t *testing.T, moment int) {
 				paths[debug.EndpointsPath+"?service=vote/"+svc] = "endpoints-" + svc
 			}
 			paths[debug.ExplainPath+"?"+url.Values{"pod": {"uid-front"}, "dst": {"10.96.0.12:8082"}}.Encode()] = "explain-front-ballot"
-			paths[debug.ExplainPath+"?"+url.Values{"pod": {"uid-ballot"}, "src": {"10.244.1.3"}, "port": {"8080"}}.Encode()] = "explain-ballot-from-front"
+			paths[debug.ExplainPath+"?"+url.Values{"pod": {"uid-ballot"}, "src": {"10.244.1.3"}, "port": {"8082"}}.Encode()] = "explain-ballot-from-front"
 		}
 		for path, name := range paths {
 			status, body := ask(t, h, path)
@@ -204,7 +204,7 @@ func TestExplainTellsWhatTheBrainDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for query, want := range map[string][]string{
-		"pod=uid-front&dst=10.96.0.11:8081":      {"destination", "service vote/catalog, port 8081; its protocol is found out", "known: 2", "spiffe://cluster.local/ns/vote/sa/catalog"},
+		"pod=uid-front&dst=10.96.0.11:8081":      {"destination", "service vote/catalog, port 8081; its protocol is found out", "known: 3", "spiffe://cluster.local/ns/vote/sa/catalog"},
 		"pod=uid-front&dst=10.96.0.12:1":         {"the service has no such port"},
 		"pod=uid-front&dst=10.244.2.9:80":        {"is pod tools/crawler-0", "plaintext: pod tools/crawler-0 is not in the mesh"},
 		"pod=uid-front&dst=10.244.2.3:80":        {"mutual TLS; the server must be spiffe://cluster.local/ns/vote/sa/ballot, with a certificate of node n2"},

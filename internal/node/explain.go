@@ -67,7 +67,11 @@ func (e *explainer) local(d l7.Direction) bool {
 	if d == l7.Inbound {
 		listeners = e.pod.In
 	}
-	e.step(len(listeners) > 0, "redirect", "%s connections of %s are given to the proxy (listeners in the pod: %d)", d, e.pod.Name, len(listeners))
+	before := ""
+	if c := e.n.pods.earlierOf(e.pod.UID); c.Connections > 0 {
+		before = fmt.Sprintf("; connections from before its capture, which are not until they end: %d", c.Connections)
+	}
+	e.step(len(listeners) > 0, "redirect", "%s connections of %s are given to the proxy (listeners in the pod: %d)%s", d, e.pod.Name, len(listeners), before)
 	if e.b == nil || !e.b.world.Synced() {
 		e.step(false, "table", "%v: connections wait for it", ErrNoTable)
 		return false

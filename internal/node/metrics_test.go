@@ -173,9 +173,11 @@ func TestExpiryIsReportedForThoseWhoAreHere(t *testing.T) {
 	p.Enrolled(socket.Pod{UID: "u1", Account: web}, nil)
 	a.keeper.verdict = map[string]uint64{"redirect_out": 3, "keeper_signatures": 2, "gauge_cni_chained": 1, "gauge_pods_captured": 4, "gauge_pods_waiting": 0, "gauge_of_a_later_keeper": 1}
 	reg := prometheus.NewPedanticRegistry()
-	reg.MustRegister(&nodeCollector{a.keeper, a.creds, p})
+	p.Earlier("u1", socket.Earlier{Connections: 3})
+	p.Earlier("nobody", socket.Earlier{Connections: 4})
+	reg.MustRegister(&nodeCollector{a.keeper, a.creds, p, func(string) mesh.Name { return mesh.Name{Name: "web"} }})
 	for name, want := range map[string]int{"fairlead_certificate_expiry_timestamp_seconds": 2, "fairlead_bpf_verdicts_total": 1,
-		"fairlead_keeper_events_total": 1, "fairlead_keeper_up": 1, "fairlead_keeper_cni_chained": 1, "fairlead_keeper_pods_captured": 1, "fairlead_keeper_pods_waiting": 1} {
+		"fairlead_keeper_events_total": 1, "fairlead_keeper_up": 1, "fairlead_keeper_cni_chained": 1, "fairlead_keeper_pods_captured": 1, "fairlead_keeper_pods_waiting": 1, "fairlead_earlier_connections": 1} {
 		if n, err := testutil.GatherAndCount(reg, name); err != nil || n != want {
 			t.Errorf("%s: %d series, want %d: %v", name, n, want, err)
 		}

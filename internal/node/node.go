@@ -106,7 +106,7 @@ func newNode(cfg Config) *node {
 	n.pods = newPods(n.creds, &n.dialer.sockets, cfg.Log)
 	n.maps = newBackends(cfg.MapBackends, n.reg, cfg.Log)
 	n.pods.backends = n.maps
-	n.reg.MustRegister(admin.BuildInfo("proxy"), &nodeCollector{n.link, n.creds, n.pods})
+	n.reg.MustRegister(admin.BuildInfo("proxy"), &nodeCollector{n.link, n.creds, n.pods, n.workload})
 	tableReady := n.ready.Await("address table")
 	n.trustReady = n.ready.Await("certificate of the proxy")
 	n.tableReady = sync.OnceFunc(func() {

@@ -28,11 +28,12 @@ type pods struct {
 	m  map[string]*l7.Pod
 	// certified are the accounts that it has sent a certificate of since then.
 	certified map[mesh.Account]bool
-	told      map[string]bool // pods that the keeper has named since the connection began; nil once it is synced
-	engine    *l7.Engine      // nil until start
-	backends  *backends       // told what others do at connect()
-	synced    bool            // the keeper has told everything, and is there
-	since     time.Time       // when it told that a later keeper has listeners of its own; zero if it has not
+	earlier   map[string]socket.Earlier // connections from before the capture, by pod, where there are any
+	told      map[string]bool           // pods that the keeper has named since the connection began; nil once it is synced
+	engine    *l7.Engine                // nil until start
+	backends  *backends                 // told what others do at connect()
+	synced    bool                      // the keeper has told everything, and is there
+	since     time.Time                 // when it told that a later keeper has listeners of its own; zero if it has not
 }
 
 // drain is how long a pod's connections may last once it has left, where the keeper does not say.
@@ -41,7 +42,7 @@ const drain = 30 * time.Second
 var _ socket.Handler = (*pods)(nil)
 
 func newPods(creds *credentials, sockets *socketPool, log *slog.Logger) *pods {
-	return &pods{creds: creds, sockets: sockets, log: log, m: map[string]*l7.Pod{}}
+	return &pods{creds: creds, sockets: sockets, log: log, m: map[string]*l7.Pod{}, earlier: map[string]socket.Earlier{}}
 }
 
 // begin is called before the events of a new connection to the keeper.
@@ -158,6 +159,7 @@ func (p *pods) Enrolled(sp socket.Pod, ls []socket.Listener) {
 		}
 	}
 	p.m[sp.UID] = pod
+	delete(p.earlier, sp.UID) // the keeper tells anew
 	p.sockets.keep(sp.UID)
 	if p.told != nil {
 		p.told[sp.UID] = true
@@ -178,6 +180,7 @@ func (p *pods) Left(uid string, drain time.Duration) {
 		return
 	}
 	delete(p.m, uid)
+	delete(p.earlier, uid)
 	pod.Drain = drain
 	if p.engine == nil {
 		closeListeners(pod)
@@ -185,6 +188,22 @@ func (p *pods) Left(uid string, drain time.Duration) {
 	p.set()
 	p.sockets.drop(uid)
 	p.log.Info("pod left", "pod", pod.Name.String(), "uid", uid, "drain", drain)
+}
+
+// Earlier notes how many connections a pod has that go round the proxy, because they are older than its capture.
+func (p *pods) Earlier(uid string, e socket.Earlier) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.m[uid] != nil {
+		p.earlier[uid] = e
+	}
+}
+
+// earlierOf is what Earlier has noted.
+func (p *pods) earlierOf(uid string) socket.Earlier {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.earlier[uid]
 }
 
 // list gives the pods that are here.

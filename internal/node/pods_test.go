@@ -86,3 +86,26 @@ func TestNewListenersReplaceTheOld(t *testing.T) {
 	c.Close()
 	p.Left("a", time.Second)
 }
+
+// TestEarlierConnections are those that the keeper has told of last, and of a pod that is here.
+func TestEarlierConnections(t *testing.T) {
+	p := testPods()
+	expect := func(when string, want socket.Earlier) {
+		t.Helper()
+		if got := p.earlierOf("u1"); got != want {
+			t.Errorf("%s: %+v, want %+v", when, got, want)
+		}
+	}
+	p.Earlier("u1", socket.Earlier{Connections: 1})
+	expect("of a pod that is not here", socket.Earlier{})
+	p.Enrolled(socket.Pod{UID: "u1"}, nil)
+	p.Earlier("u1", socket.Earlier{Connections: 1000, More: true})
+	p.Earlier("u1", socket.Earlier{Connections: 2})
+	expect("told twice", socket.Earlier{Connections: 2})
+	p.Enrolled(socket.Pod{UID: "u1"}, nil)
+	expect("handed over again", socket.Earlier{})
+	p.Earlier("u1", socket.Earlier{Connections: 2})
+	p.Left("u1", 0)
+	p.Enrolled(socket.Pod{UID: "u1"}, nil)
+	expect("after it had left", socket.Earlier{})
+}

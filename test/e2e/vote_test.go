@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -189,6 +190,19 @@ func mustBeSecret(t testing.TB) {
 	}
 }
 
+// mustWarnOfEarlier wants a warning of connections from before the pods joined, or none. They are counted every 10 s.
+func mustWarnOfEarlier(t testing.TB, want bool) {
+	t.Helper()
+	eventually(t, 30*time.Second, fmt.Sprintf("check warns of connections from before: %v", want), func() error {
+		var r report
+		fairleadJSON(t, &r, "check", "--proxy", "-n", voteNamespace)
+		if slices.Contains(r.with("warning"), "mesh-connections") != want || slices.Contains(r.with("ok"), "mesh-connections") == want {
+			return fmt.Errorf("%+v", r)
+		}
+		return nil
+	})
+}
+
 // testEnrolled labels the namespace, and nothing else: the running pods are in the mesh, none was started again, no
 // request was lost, and nothing is in the clear.
 func testEnrolled(t *testing.T) {
@@ -214,10 +228,12 @@ func testEnrolled(t *testing.T) {
 	if now := bot(t); now.Unexpected != earlier.Unexpected {
 		t.Errorf("the bot lost %d requests: %s", now.Unexpected-earlier.Unexpected, now.LastError)
 	}
-	// What was open before stays as it was, in plaintext, until it ends; and the front holds its connections for good. So they are
-	// reset here, which costs what was under way.
+	// What was open before stays as it was, in plaintext, until it ends; and the front holds its connections for good. That is said,
+	// and they are reset here, which costs what was under way.
+	mustWarnOfEarlier(t, true)
 	restartConnections(t, voteNamespace)
 	mustBeSecret(t) // which resets them once more
+	mustWarnOfEarlier(t, false)
 	mustBeUntouched(t, pods)
 	earlier = bot(t)
 	if moved := earlier.Unexpected - before.Unexpected; moved > 20 {

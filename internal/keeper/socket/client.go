@@ -90,6 +90,8 @@ func deliver(events <-chan event, h Handler) {
 			h.Roots(e.roots.trustDomain, e.roots.pem)
 		case e.others != nil:
 			h.Others(e.others.programs)
+		case e.earlier != nil:
+			h.Earlier(e.earlier.uid, e.earlier.count)
 		case e.synced:
 			h.Synced()
 		case e.superseded:

@@ -33,6 +33,8 @@ func TestEventsArriveInOrder(t *testing.T) {
 			ls = append(ls, l)
 		}
 		h.Enrolled(pod, ls)
+		h.Earlier("pod", Earlier{Connections: 1000, More: true})
+		h.Earlier("pod", Earlier{})
 		h.Synced()
 		h.Left("pod", 30*time.Second)
 	}}
@@ -46,6 +48,8 @@ func TestEventsArriveInOrder(t *testing.T) {
 	r.want(t, "certificate ns/sa [leaf ca] 1000000000")
 	r.want(t, "certificate / [own] 2000000000")
 	r.want(t, "enrolled pod ns/web-1 ns/sa [10.0.0.1 fd00::1] out4 in4 out6 in6")
+	r.want(t, "earlier pod {Connections:1000 More:true}")
+	r.want(t, "earlier pod {Connections:0 More:false}")
 	r.want(t, "synced")
 	r.want(t, "left pod 30s")
 	for _, fd := range r.fds {

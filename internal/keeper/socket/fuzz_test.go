@@ -47,6 +47,7 @@ func FuzzClientMessage(f *testing.F) {
 		{enrolled: &enrolled{Pod{UID: "pod", Name: mesh.Name{Namespace: "ns", Name: "n"}, Addrs: []netip.Addr{netip.MustParseAddr("fd00::1")}}, []Listener{{Out, 4, 3}, {In, 6, 4}}}},
 		{left: &left{"pod", time.Second}},
 		{others: &others{[]string{"a", "b"}}},
+		{earlier: &earlier{"pod", Earlier{3, true}}},
 		{synced: true}, {superseded: true},
 		{certificate: &Certificate{Chain: [][]byte{{1}, {2}}, NotAfter: time.Unix(1, 0)}},
 		{roots: &roots{"td", []byte("pem")}},

@@ -175,6 +175,8 @@ func (r *recorder) Others(programs []string) {
 	r.events <- fmt.Sprintf("others %d %q", len(programs), programs)
 }
 
+func (r *recorder) Earlier(uid string, e Earlier) { r.events <- fmt.Sprintf("earlier %s %+v", uid, e) }
+
 func (r *recorder) Synced() { r.events <- "synced" }
 
 func (r *recorder) Superseded() { r.events <- "superseded" }

@@ -36,6 +36,7 @@ const (
 	kindSynced      kind = 52
 	kindOthers      kind = 56
 	kindSuperseded  kind = 53
+	kindEarlier     kind = 57
 )
 
 const headerLen = 5
@@ -197,6 +198,7 @@ type event struct {
 	certificate *Certificate
 	roots       *roots
 	others      *others
+	earlier     *earlier
 	synced      bool
 	superseded  bool
 }
@@ -217,6 +219,11 @@ type roots struct {
 }
 
 type others struct{ programs []string }
+
+type earlier struct {
+	uid   string
+	count Earlier
+}
 
 func (e event) encode() ([]byte, error) {
 	switch {
@@ -248,6 +255,13 @@ func (e event) encode() ([]byte, error) {
 		for _, name := range e.others.programs {
 			w.str(name[:min(len(name), maxText)], maxText)
 		}
+		return w.done()
+	}
+	if e.earlier != nil {
+		w := start(kindEarlier, 0)
+		w.str(e.earlier.uid, maxUID)
+		w.u32(uint32(e.earlier.count.Connections))
+		w.flag(e.earlier.count.More)
 		return w.done()
 	}
 	if e.synced {
@@ -294,6 +308,8 @@ func parseEvent(b []byte, fds []int) (event, error) {
 		e.roots = &roots{trustDomain: r.str(maxDomain), pem: bytes.Clone(r.bytes(MaxMessage - 1))}
 	case kindOthers:
 		e.others = readOthers(r)
+	case kindEarlier:
+		e.earlier = &earlier{uid: r.str(maxUID), count: Earlier{Connections: int(r.u32()), More: r.flag()}}
 	case kindSynced:
 		e.synced = true
 	case kindSuperseded:

@@ -283,6 +283,9 @@ func (s *session) Others(programs []string) {
 	s.event(event{others: &others{programs[:min(len(programs), maxPrograms)]}}, nil)
 }
 
+// Earlier is about a pod that was told before.
+func (s *session) Earlier(uid string, e Earlier) { s.event(event{earlier: &earlier{uid, e}}, nil) }
+
 // Superseded ends nothing: the connection stays for what the proxy still has.
 func (s *session) Superseded() { s.event(event{superseded: true}, nil) }
 

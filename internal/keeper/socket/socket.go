@@ -22,7 +22,7 @@ import (
 )
 
 // Version is the version of the protocol. Both ends send theirs first, and end the connection if they differ.
-const Version = 2
+const Version = 3
 
 // MaxMessage is the size in bytes of the largest message.
 const MaxMessage = 64 << 10
@@ -81,6 +81,12 @@ type Pod struct {
 	Addrs   []netip.Addr
 }
 
+// Earlier is how many connections of a pod are older than its capture, and so outside of the mesh until they end.
+type Earlier struct {
+	Connections int
+	More        bool // there may be more: not all was looked at
+}
+
 // Certificate is the chain of one account of this node, leaf first, in DER. Its key stays with the keeper. Without a chain
 // it says that the key is gone.
 type Certificate struct {
@@ -103,6 +109,9 @@ type Handler interface {
 	// Others names the programs that are not ours and see every connect(): one of them may put another address in place of
 	// a service's.
 	Others(programs []string)
+	// Earlier says how many connections a pod has from before its capture. Until it is called for a pod, and after each Enrolled,
+	// it has none that are known of.
+	Earlier(uid string, e Earlier)
 	// Synced says that everything has been told since the connection began: a pod that was not is not enrolled any more.
 	Synced()
 	// Superseded says that a later keeper has listeners of its own in the pods: on these there is only left what came before.

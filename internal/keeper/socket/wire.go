@@ -50,6 +50,14 @@ func (w *writer) bytes(p []byte, limit int) {
 	w.b = append(w.b, p...)
 }
 
+func (w *writer) flag(v bool) {
+	if v {
+		w.u8(1)
+	} else {
+		w.u8(0)
+	}
+}
+
 func (w *writer) str(s string, limit int) { w.bytes([]byte(s), limit) }
 
 func (w *writer) account(a mesh.Account) {
@@ -103,6 +111,14 @@ func (r *reader) u8() uint8 {
 		return p[0]
 	}
 	return 0
+}
+
+func (r *reader) flag() bool {
+	v := r.u8()
+	if v > 1 {
+		r.fail(fmt.Errorf("%d is neither yes nor no", v))
+	}
+	return v == 1
 }
 
 func (r *reader) u16() uint16 {

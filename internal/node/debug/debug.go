@@ -49,8 +49,12 @@ type Pod struct {
 	Account   string   `json:"account"` // service account, of the same namespace
 	Addresses []string `json:"addresses"`
 	InMesh    bool     `json:"inMesh"` // announced: other nodes speak mutual TLS to it
-	Inbound   Traffic  `json:"inbound"`
-	Outbound  Traffic  `json:"outbound"`
+	// Earlier is how many TCP connections it has that were open when it was captured: they stay outside of the mesh until they
+	// end. With EarlierMore there may be more of them.
+	Earlier     int     `json:"earlier"`
+	EarlierMore bool    `json:"earlierMore,omitempty"`
+	Inbound     Traffic `json:"inbound"`
+	Outbound    Traffic `json:"outbound"`
 }
 
 // Buckets are the upper bounds of Traffic.Latency, in seconds; the last one has none.
