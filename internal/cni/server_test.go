@@ -108,7 +108,7 @@ func TestARequestArrivesWhole(t *testing.T) {
 	if deadline <= 0 || deadline > 2*time.Second {
 		t.Errorf("handler's time is %s, not the plugin's budget", deadline)
 	}
-	for give := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) { // it is closed behind the answer
+	for give := time.Now().Add(5 * time.Second); ; <-time.After(time.Millisecond) { // it is closed behind the answer
 		if _, err := got.NetNS.Stat(); errors.Is(err, os.ErrClosed) {
 			break
 		}

@@ -57,7 +57,7 @@ type Loop struct {
 	plain  []byte   // what TLS made of it
 	spare  [][]byte // empty buffers
 	events [turnEvents]unix.EpollEvent
-	waiting
+	idle   waiting
 	panics atomic.Uint64
 
 	posted struct {
@@ -82,7 +82,7 @@ func New(log *slog.Logger) (*Loop, error) {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
 	l := &Loop{log: log, epoll: epoll, wake: wake, now: time.Now()}
-	l.waiting.poll = l.poll
+	l.idle.poll = l.poll
 	if err := l.nest(); err != nil {
 		unix.Close(wake)
 		return nil, err

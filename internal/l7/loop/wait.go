@@ -19,8 +19,8 @@ type waiting struct {
 }
 
 func (l *Loop) poll(fd uintptr) bool {
-	l.waiting.n, l.waiting.err = ready(int(fd), l.events[:])
-	return l.waiting.n != 0
+	l.idle.n, l.idle.err = ready(int(fd), l.events[:])
+	return l.idle.n != 0
 }
 
 // wait parks until there are events or the next timer is due.
@@ -29,7 +29,7 @@ func (l *Loop) wait() (int, error) {
 		runtime.Gosched()
 		return l.look(), nil
 	}
-	w := &l.waiting
+	w := &l.idle
 	if due := l.timers.next(); !due.Equal(w.armed) {
 		w.armed = due
 		if err := l.file.SetReadDeadline(due); err != nil {
