@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -81,5 +83,43 @@ func TestGRPC(t *testing.T) {
 				t.Error("NOT_FOUND was not recorded")
 			}
 		})
+	}
+}
+
+// TestCancelledByTheServer: a server resets a call whose deadline has passed. The client sees this and no answer of ours, and
+// nothing is sent again; what a server says when something is wrong with it is UNAVAILABLE.
+func TestCancelledByTheServer(t *testing.T) {
+	for reset, want := range map[http2.ErrCode]codes.Code{http2.ErrCodeCancel: codes.Canceled, http2.ErrCodeInternal: codes.Unavailable} {
+		for _, inMesh := range []bool{true, false} {
+			t.Run(fmt.Sprint(reset, inMesh), func(t *testing.T) {
+				w := newWorld(t)
+				rec := &ledger{}
+				var seen atomic.Int32
+				app := w.tcpApp(func(c *net.TCPConn) { resetAll(c, reset, &seen) })
+				client, server := w.pod(1, true), w.pod(2, inMesh)
+				in := w.in(server, 9000, app)
+				out := w.out(client, w.service("10.96.0.1:90", mesh.HTTP2, w.endpoint(server, 9000)))
+				w.node(rec, nil, client.spec([]net.Listener{out}, nil))
+				if in != nil {
+					w.node(nil, nil, server.spec(nil, []net.Listener{in}))
+				}
+				conn, err := grpc.NewClient(out.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { conn.Close() })
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				defer cancel()
+				_, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+				if status.Code(err) != want || seen.Load() != 1 {
+					t.Errorf("%v, want %v; the server has seen it %d times", err, want, seen.Load())
+				}
+				eventually(t, "the call is recorded", func() bool {
+					rec.mu.Lock()
+					defer rec.mu.Unlock()
+					return len(rec.requests) == 1 && rec.requests[0].GRPCStatus == uint32(want)
+				})
+			})
+		}
 	}
 }

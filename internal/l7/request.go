@@ -14,6 +14,7 @@ import (
 
 // Codes of gRPC (google.rpc.Code).
 const (
+	grpcCancelled   = 1
 	grpcDeadline    = 4
 	grpcDenied      = 7
 	grpcExhausted   = 8
@@ -251,6 +252,12 @@ func (r *request) Reject(x *exchange.Exchange, why exchange.Reason) bool {
 		return true
 	}
 	r.leave(errUpstream)
+	if r.rec.GRPC && r.head.Version == exchange.HTTP2 && why.Code == exchange.CodeCancel {
+		// That is how a server ends a call whose deadline has passed, often before its client does. The client makes the right
+		// status of the reset, by its own clock; UNAVAILABLE would tell it to try again.
+		r.rec.GRPCStatus = grpcCancelled
+		return false
+	}
 	status, code := 502, uint32(grpcUnavailable)
 	if why.Code == exchange.CodeTimeout {
 		status, code = 504, grpcDeadline
