@@ -108,13 +108,7 @@ func TestAResumedConnectionIsAuthorised(t *testing.T) {
 		}
 		return nil
 	})
-	c := dial(t, out)
-	if _, err := io.WriteString(c, "ping"); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(c); err == nil || len(got) > 0 {
-		t.Errorf("served: %q, %v", got, err)
-	}
+	wantReset(t, out)
 	recB.conn(t, "refused", func(c *ConnRecord) bool { return c.Cause == CauseRefused && c.Security == SecurityMTLS })
 }
 
