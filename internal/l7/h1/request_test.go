@@ -78,6 +78,7 @@ var hostile = []struct {
 	{"chunk CR in extension", chunked("1;a\rb\r\na\r\n0\r\n\r\n"), "400"},
 	{"chunk long extension", chunked("1;" + strings.Repeat("a", 300) + "\r\na\r\n0\r\n\r\n"), "400"},
 	{"many extensions", chunked(strings.Repeat("1;"+strings.Repeat("a", 200)+"\r\na\r\n", 100) + "0\r\n\r\n"), "400"},
+	{"large trailer", chunked("0\r\nX: " + strings.Repeat("a", 65<<10) + "\r\n\r\n"), "431"},
 	{"trailer fold", chunked("0\r\nX: 1\r\n 2\r\n\r\n"), "400"},
 	{"trailer bare LF", chunked("0\r\nX: 1\n\r\n"), "400"},
 }
