@@ -123,7 +123,7 @@ func serving(c *http.Client) error {
 	}
 	defer resp.Body.Close()
 	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || string(body) != "served" {
-		return fmt.Errorf("%d %q, %v", resp.StatusCode, body, err)
+		return fmt.Errorf("%d %.40q, %v", resp.StatusCode, body, err)
 	}
 	return nil
 }

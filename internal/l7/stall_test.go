@@ -83,7 +83,8 @@ func TestHostileApps(t *testing.T) {
 		{"an extension", chunkedHead + "1;", strings.Repeat("e", 1000), "cut", "maxChunkLine"},
 		{"trailers", chunkedHead + "1\r\nx\r\n0\r\n", "X: y\r\n", "cut", "Limits.HeadFields"},
 		{"a trailer", chunkedHead + "1\r\nx\r\n0\r\nX: ", strings.Repeat("y", 1000), "cut", "Limits.HeadBytes"},
-		{"bytes that nobody asked for", "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nserved", "HTTP/1.1 200 OK\r\n\r\n", "200", "the connection is not used again"},
+		{"a response that nobody asked for", "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nservedHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged", "", "200",
+			"the connection is not used again"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := besiege(t, false, nil, func(_ *siege, c *net.TCPConn) { hostileApp(c, tt.first, tt.again) })
@@ -113,7 +114,7 @@ func (s *siege) hostileCall(t *testing.T) string {
 	return fmt.Sprint(resp.StatusCode)
 }
 
-// hostileApp answers /hostile with first, and then again and again; all else as it should.
+// hostileApp answers /hostile with first, and then again and again, if there is such; all else as it should.
 func hostileApp(c *net.TCPConn, first, again string) {
 	buf := make([]byte, 16<<10)
 	for n := 0; ; {
@@ -130,6 +131,10 @@ func hostileApp(c *net.TCPConn, first, again string) {
 			continue
 		}
 		io.WriteString(c, first)
+		if again == "" {
+			io.Copy(io.Discard, c)
+			return
+		}
 		for wave := strings.Repeat(again, 100); err == nil; {
 			_, err = io.WriteString(c, wave) // until it is cut off
 		}
