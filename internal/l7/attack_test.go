@@ -262,7 +262,39 @@ func TestWindowOfAStreamOverflows(t *testing.T) {
 	})
 }
 
-// TestLargeHeads: what is over a limit is answered with 431 and never seen by the app.
+// TestLargeFramedHeads: one that is over a limit is answered, and its connection goes on.
+func TestLargeFramedHeads(t *testing.T) {
+	s := besiege(t, true, nil, nil)
+	large := []string{"x", strings.Repeat("y", 4000)}
+	for _, tt := range []struct {
+		name, want string
+		in         func(s *script)
+	}{
+		{"many fields", "431", func(s *script) { s.get(manyFields...) }},
+		{"many bytes", "431", func(s *script) {
+			s.frame(1, 5, 1, s.fields(with("GET", large)...)+strings.Repeat("\xbe", 20)) // the same field again
+		}},
+		{"trailers", "rst 1", func(s *script) { s.post().head(1, manyFields...) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s.t, s.peak = t, 0
+			s.during(true, 8<<20, func() {
+				in, f, dec := newScript(), &frames{c: dial(t, s.out)}, hpack.NewDecoder(4096, nil)
+				tt.in(in)
+				in.frame(1, 5, 3, in.fields(with("GET", nil)...))
+				f.c.Write(in.out)
+				if got, _ := heard(f, dec, 1); got != tt.want {
+					t.Errorf("ended with %q, want %q", got, tt.want)
+				}
+				if got, body := heard(f, dec, 3); got != "200" || body != "served" {
+					t.Errorf("the next one: %q %q", got, body)
+				}
+			})
+		})
+	}
+}
+
+// TestLargeHeads: what is over a limit is answered.
 func TestLargeHeads(t *testing.T) {
 	s := besiege(t, false, nil, nil)
 	for _, tt := range []struct{ name, want, in string }{
