@@ -193,15 +193,14 @@ func chunks(body string) string { return post("Transfer-Encoding: chunked") + bo
 
 // trench is a client pod, an app that records, and one engine between them or two.
 type trench struct {
-	t        *testing.T
-	app      *strict
-	out      net.Listener
-	spec     *Pod
-	world    *world
-	server   *testPod
-	stops    []func()
-	fences   int
-	appEnded chan struct{}
+	t      *testing.T
+	app    *strict
+	out    net.Listener
+	spec   *Pod
+	world  *world
+	server *testPod
+	stops  []func()
+	fences int
 }
 
 func newTrench(t *testing.T, framed, inMesh bool) *trench {
