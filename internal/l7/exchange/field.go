@@ -106,10 +106,14 @@ func Ours(name string) bool {
 	return len(name) >= len(p) && strings.EqualFold(name[:len(p)], p)
 }
 
+// Same tells whether s is that word of ASCII, in any case. strings.EqualFold alone takes a Kelvin sign for a k and a long s for an s,
+// which no other parser does; both are longer than what they stand for.
+func Same(s, word string) bool { return len(s) == len(word) && strings.EqualFold(s, word) }
+
 // Get returns the value of the first field with that name, in any case.
 func Get(fields []Field, name string) (string, bool) {
 	for i := range fields {
-		if len(fields[i].Name) == len(name) && strings.EqualFold(fields[i].Name, name) {
+		if Same(fields[i].Name, name) {
 			return fields[i].Value, true
 		}
 	}

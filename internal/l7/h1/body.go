@@ -111,7 +111,7 @@ func (d *body) size(b []byte) (int, error) {
 	}
 	d.left, d.state = size, chunkData
 	if size == 0 {
-		d.state = chunkTrailers
+		d.state, d.scan = chunkTrailers, scanner{lines: 1} // as if behind a request line, which has a limit of its own
 	}
 	return i + 1, nil
 }

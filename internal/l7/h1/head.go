@@ -164,14 +164,15 @@ func (f *facts) note(field *exchange.Field) (bool, error) {
 
 func (f *facts) connection(value string) {
 	for o := range strings.SplitSeq(value, ",") {
-		switch o = strings.ToLower(strings.Trim(o, " \t")); o {
-		case "close":
+		o = strings.Trim(o, " \t")
+		switch about := exchange.About(o); {
+		case exchange.Same(o, "close"):
 			f.close = true
-		case "keep-alive":
+		case exchange.Same(o, "keep-alive"):
 			f.keep = true
-		case "upgrade":
+		case about == exchange.AboutUpgrade:
 			f.upgrading = true
-		case "", "te", "host", "content-length", "transfer-encoding":
+		case o == "", about == exchange.AboutTE, about == exchange.AboutHost, about == exchange.AboutLength, about == exchange.AboutCoding:
 			// TE has been dealt with; the others are not the client's to take away.
 		default:
 			f.options = append(f.options, o)
@@ -184,7 +185,7 @@ func (f *facts) dropOptions(fields []exchange.Field) []exchange.Field {
 next:
 	for _, field := range fields {
 		for _, o := range f.options {
-			if strings.EqualFold(field.Name, o) {
+			if exchange.Same(field.Name, o) {
 				continue next
 			}
 		}
@@ -196,7 +197,7 @@ next:
 func hasOption(list, option string) bool {
 	for o := range strings.SplitSeq(list, ",") {
 		o, _, _ = strings.Cut(o, ";")
-		if strings.EqualFold(strings.Trim(o, " \t"), option) {
+		if exchange.Same(strings.Trim(o, " \t"), option) {
 			return true
 		}
 	}
@@ -212,7 +213,7 @@ func (f *facts) framing(v exchange.Version) (chunked bool, err error) {
 		return false, errBoth
 	case v < exchange.HTTP11:
 		return false, errOld
-	case f.codings > 1 || !strings.EqualFold(f.coding, "chunked"):
+	case f.codings > 1 || !exchange.Same(f.coding, "chunked"):
 		return false, errCoding
 	}
 	return true, nil

@@ -57,3 +57,26 @@ func TestMemoIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestWordsAreASCII: a Kelvin sign is no k, and a long s is no s, whatever Unicode says about their cases.
+func TestWordsAreASCII(t *testing.T) {
+	for _, tt := range []struct {
+		option            string
+		close, keep, kept bool
+	}{
+		{"CLOSE", true, false, true},
+		{"clo\u017fe", false, false, true},
+		{"Keep-Alive", false, true, true},
+		{"\u212aeep-alive", false, false, true},
+		{"x-\u212aey", false, false, true},
+		{"X-KEY", false, false, false},
+	} {
+		fields, f, err := parseFields([]byte("Connection: "+tt.option+"\r\nX-Key: 1\r\n\r\n"), nil, nil)
+		if err != nil || f.close != tt.close || f.keep != tt.keep || len(fields) == 1 != tt.kept {
+			t.Errorf("%q: close %v, keep %v, fields %v, %v", tt.option, f.close, f.keep, fields, err)
+		}
+	}
+	if hasOption("trailer\u017f", "trailers") {
+		t.Error("TE: a long s was taken for an s")
+	}
+}

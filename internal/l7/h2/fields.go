@@ -124,7 +124,7 @@ func (r *reading) field(f *exchange.Field) error {
 		}
 		return nil
 	case exchange.AboutTE:
-		if !strings.EqualFold(f.Value, "trailers") {
+		if !exchange.Same(f.Value, "trailers") {
 			return malformed("TE with something but trailers")
 		}
 	case exchange.AboutHost:
@@ -188,7 +188,7 @@ func (r *reading) request(fields []exchange.Field, private bool) (*exchange.Head
 		return nil, err
 	}
 	h := &r.head
-	if r.hosts > 1 || r.hosts == 1 && r.seen[seenAuthority] && !strings.EqualFold(r.host, h.Authority) {
+	if r.hosts > 1 || r.hosts == 1 && r.seen[seenAuthority] && !exchange.Same(r.host, h.Authority) {
 		return nil, malformed("host contradicts :authority")
 	}
 	if !r.seen[seenAuthority] {

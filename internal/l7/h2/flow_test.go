@@ -290,3 +290,27 @@ type doneWatcher struct{ why *exchange.Reason }
 func (d *doneWatcher) ResponseHead(*exchange.Exchange, *exchange.Head)       {}
 func (d *doneWatcher) ResponseTrailers(*exchange.Exchange, []exchange.Field) {}
 func (d *doneWatcher) Done(_ *exchange.Exchange, why exchange.Reason)        { *d.why = why }
+
+// TestDataThatCrossesAReset: what was on its way when a stream was reset is no flood, however much it is; frames that cost nothing are.
+func TestDataThatCrossesAReset(t *testing.T) {
+	s, w, all := held(t, ServerConfig{Limits: exchange.Limits{Controls: 50}})
+	p := newPeer(true)
+	w.Feed(s, p.post(1).Bytes(), 1<<20)
+	s.Reset((*all)[0], exchange.Reason{Code: exchange.CodeCancel})
+	p.Reset()
+	for range 100 {
+		p.frame(frameData, 0, 1, strings.Repeat("x", 1000))
+	}
+	w.Feed(s, p.Bytes(), 1<<20)
+	if got := taken(t, w); !strings.Contains(got, "RST 1 8") || strings.Contains(got, "GOAWAY") {
+		t.Fatalf("DATA behind our reset: %q", got)
+	}
+	p.Reset()
+	for range 100 {
+		p.frame(frameData, 0, 1, "")
+	}
+	w.Feed(s, p.Bytes(), 1<<20)
+	if got := taken(t, w); !strings.Contains(got, "GOAWAY 1 11") {
+		t.Errorf("empty DATA behind our reset: %q", got)
+	}
+}
