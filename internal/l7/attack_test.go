@@ -195,7 +195,7 @@ func TestFloods(t *testing.T) {
 			if strings.Contains(tt.name, "reset") {
 				s.honest = s.other // they are passed on, and end the connection to the other node that the clients of a pod share
 			}
-			s.during(true, 24<<20, func() {
+			s.during(true, 48<<20, func() {
 				for began := time.Now(); time.Since(began) < 100*time.Millisecond; {
 					if got := s.flood(tt.open, tt.wave, tt.n); got != tt.want {
 						t.Errorf("the connection ended with %q, want %q (%s)", got, tt.want, tt.why)
@@ -302,20 +302,21 @@ func TestLargeHeads(t *testing.T) {
 	s := besiege(t, false, nil, nil)
 	for _, tt := range []struct{ name, want, in string }{
 		{"many fields", "431", "GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: y\r\n", 200) + "\r\n"},
-		{"without end", "431", "GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("y", 1<<20)},
-		{"line without end", "414", "GET /" + strings.Repeat("y", 1<<20)},
-		{"extensions without end", "400", chunks(strings.Repeat("1;"+strings.Repeat("e", 200)+"\r\nx\r\n", 5000))},
-		{"one extension without end", "400", chunks("1;" + strings.Repeat("e", 1<<20))},
-		{"trailers without end", "431", chunks("0\r\n" + strings.Repeat("X: y\r\n", 100000))},
-		{"one trailer without end", "431", chunks("0\r\nX: " + strings.Repeat("y", 1<<20))},
+		{"without end", "431", "GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("y", 4<<20)},
+		{"line without end", "414", "GET /" + strings.Repeat("y", 4<<20)},
+		{"extensions without end", "400", chunks(strings.Repeat("1;"+strings.Repeat("e", 200)+"\r\nx\r\n", 20000))},
+		{"one extension without end", "400", chunks("1;" + strings.Repeat("e", 4<<20))},
+		{"trailers without end", "431", chunks("0\r\n" + strings.Repeat("X: y\r\n", 700000))},
+		{"one trailer without end", "431", chunks("0\r\nX: " + strings.Repeat("y", 4<<20))},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s.t, s.peak = t, 0
-			s.during(false, 16<<20, func() {
+			in := []byte(tt.in) // not a copy for each client, which would be counted
+			s.during(false, 24<<20, func() {
 				var group sync.WaitGroup
 				for range 20 {
 					c := dial(t, s.out)
-					group.Go(func() { io.WriteString(c, tt.in) }) // it may end early
+					group.Go(func() { c.Write(in) }) // it may end early
 					group.Go(func() {
 						resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 						if err != nil {
@@ -335,7 +336,7 @@ func TestLargeHeads(t *testing.T) {
 // TestSlowHeads: heads that come a byte at a time end with 408, all of them, by Limits.HeadTimeout.
 func TestSlowHeads(t *testing.T) {
 	s := besiege(t, false, func(c *Config) { c.Limits.HTTP.HeadTimeout = 500 * time.Millisecond }, nil)
-	s.during(false, 16<<20, func() {
+	s.during(false, 40<<20, func() {
 		var group sync.WaitGroup
 		for range 60 {
 			c := dial(t, s.out)

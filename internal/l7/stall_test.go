@@ -88,7 +88,7 @@ func TestHostileApps(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := besiege(t, false, nil, func(_ *siege, c *net.TCPConn) { hostileApp(c, tt.first, tt.again) })
-			s.during(false, 16<<20, func() {
+			s.during(false, 32<<20, func() {
 				for range 20 {
 					if got := s.hostileCall(t); got != tt.want {
 						t.Errorf("the client got %s, want %s (%s)", got, tt.want, tt.why)
