@@ -144,6 +144,17 @@ func testThreeControllers(t *testing.T) {
 	if n := lab.kubectl(t, "-n", systemNamespace, "get", "deploy", "fairlead-controller", "-o", "jsonpath={.status.readyReplicas}"); n != "3" {
 		t.Fatalf("%s controllers are ready", n)
 	}
+	// The upgrade has a leader's end of its own, and a service that no pod of a node has called before has to be asked for.
+	for i, node := range lab.nodes {
+		try := 0
+		eventually(t, time.Minute, "the service, called from "+node, func() error {
+			try++
+			if r := call(t, ns, fmt.Sprintf("settled-%d-%d", i+1, try), node, "h1new", "strict:80", "-calls=1", "-workers=1"); r.OK == 0 {
+				return fmt.Errorf("%v", r)
+			}
+			return nil
+		})
+	}
 	tr := startTraffic(t, ns)
 	old, err := leader(t)
 	if err != nil {
