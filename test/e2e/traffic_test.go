@@ -205,9 +205,21 @@ spec:
 		}
 		return nil
 	})
-	r := startLoad(t, out, "user", lab.nodes[0], "-mode=h1", "-workers=1", "-rate=50", "-calls=100", "-for=30s", "-to=ingress.e2e-ingress:80").wait(t, 60*time.Second)
-	mustFlawless(t, "through the ingress", r, 100)
-	if len(r.Servers) != 3 {
-		t.Errorf("the ingress keeps one connection, and its requests went to %v: want all three replicas", r.Servers)
-	}
+	// A replica that was slow once, while it started, is passed over for some time.
+	seen, round := map[string]bool{}, 0
+	eventually(t, time.Minute, "all three replicas behind the one connection that the ingress keeps", func() error {
+		round++
+		r := startLoad(t, out, fmt.Sprint("user-", round), lab.nodes[0], "-mode=h1", "-workers=1", "-rate=50", "-calls=100", "-for=30s", "-to=ingress.e2e-ingress:80").wait(t, 60*time.Second)
+		mustFlawless(t, "through the ingress", r, 100)
+		if len(r.Servers) < 2 {
+			t.Errorf("all requests went to %v", r.Servers)
+		}
+		for name := range r.Servers {
+			seen[name] = true
+		}
+		if len(seen) != 3 {
+			return fmt.Errorf("requests went to %v", seen)
+		}
+		return nil
+	})
 }
