@@ -42,11 +42,7 @@ func TestGRPC(t *testing.T) {
 			if in != nil {
 				w.node(nil, nil, server.spec(nil, []net.Listener{in}))
 			}
-			conn, err := grpc.NewClient(out.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { conn.Close() })
+			conn := grpcClient(t, out)
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
 			hc := healthpb.NewHealthClient(conn)
@@ -103,14 +99,10 @@ func TestCancelledByTheServer(t *testing.T) {
 				if in != nil {
 					w.node(nil, nil, server.spec(nil, []net.Listener{in}))
 				}
-				conn, err := grpc.NewClient(out.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { conn.Close() })
+				conn := grpcClient(t, out)
 				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 				defer cancel()
-				_, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+				_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
 				if status.Code(err) != want || seen.Load() != 1 {
 					t.Errorf("%v, want %v; the server has seen it %d times", err, want, seen.Load())
 				}
@@ -122,4 +114,14 @@ func TestCancelledByTheServer(t *testing.T) {
 			})
 		}
 	}
+}
+
+func grpcClient(t testing.TB, ln net.Listener) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
 }

@@ -72,6 +72,9 @@ func (m Matter) HopByHop() bool {
 	return false
 }
 
+// Secret tells whether the values of such fields are secrets.
+func (m Matter) Secret() bool { return m == AboutCredentials || m == AboutCookie }
+
 // Notes are what was worked out about a field that comes again and again, so that it need not be each time. The zero value is
 // nothing.
 type Notes struct {

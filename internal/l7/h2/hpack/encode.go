@@ -60,7 +60,7 @@ func (e *Encoder) Append(dst []byte, name, value string) []byte {
 // AppendField is Append of a field with notes.
 func (e *Encoder) AppendField(dst []byte, f *exchange.Field) []byte {
 	n := &f.Notes
-	if n.Known && !f.Sensitive && !e.update && n.About != exchange.AboutCredentials && n.About != exchange.AboutCookie {
+	if n.Known && !f.Sensitive && !e.update && !n.About.Secret() {
 		key := field{name: f.Name, value: f.Value, keepCase: e.keepCase}
 		if i := e.table.pair(&key, n.Hash); i != 0 {
 			return appendInteger(dst, 0x80, 7, i)

@@ -31,20 +31,15 @@ func (s *lastSecret) keep(l *literal, text string) {
 // credentials tells whether a name is one whose values are secrets. They are not remembered across connections: who shares a Memo
 // could tell by the time that it takes whether somebody else has sent the same.
 func credentials(name *literal) bool {
-	switch name.len() {
+	switch name.len() { // before a string is made of it
 	case len("cookie"), len("set-cookie"), len("authorization"), len("proxy-authorization"):
 	default:
 		return false
 	}
-	text := name.text
-	if !name.known {
-		text = string(name.plain)
+	if name.known {
+		return exchange.About(name.text).Secret()
 	}
-	switch staticName(exchange.HashName(text), text) {
-	case indexAuthorization, indexCookie, indexProxyAuthorization, indexSetCookie:
-		return true
-	}
-	return false
+	return exchange.About(string(name.plain)).Secret()
 }
 
 // secret tells whether a field must not enter a table, here or further on, given its name's index in the static table.
