@@ -18,7 +18,7 @@ NODES     ?= 2
 RACE       = $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 TOOL      := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod
 
-.PHONY: help build plugins images chart push registry-given rules demo test checked packages unit kernel kernels system cluster cluster-build cluster-down e2e e2e-images bench lint fuzz generate generate-check clean
+.PHONY: help build plugins images chart push registry-given rules demo test alone packages unit kernel kernels system cluster cluster-build cluster-down e2e e2e-images bench lint fuzz generate generate-check clean
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -52,12 +52,12 @@ demo: build plugins ## two nodes, one controller and the vote application: ARGS=
 	@$(BIN)/demo --bin $(BIN) $(ARGS)
 
 test: packages ## all tests; as root the kernel, node and system tests too. Two at a time: those of whole nodes wait most of their time
-	$(MAKE) -j2 -O system checked
-	$(MAKE) kernel
+	$(MAKE) -j2 -O system alone
 
-checked: # one after the other
+alone: # what uses a processor whole, one after the other
 	$(MAKE) generate-check
 	$(MAKE) unit
+	$(MAKE) kernel
 	cd test/e2e && $(GO) vet ./...
 
 packages: ## install the Debian packages that the tests use, as root

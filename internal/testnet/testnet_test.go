@@ -150,6 +150,12 @@ func TestCloseLeavesNothing(t *testing.T) {
 			if err := syscall.Fstat(ns.fd(), &st); err != nil {
 				t.Fatal(err)
 			}
+			// While it is held, nobody else's new namespace gets its number.
+			held, err := syscall.Dup(ns.fd())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer syscall.Close(held)
 			inodes = append(inodes, st.Ino)
 		}
 	}

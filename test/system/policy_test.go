@@ -162,6 +162,12 @@ func TestDefaultPolicy(t *testing.T) {
 		"tcp from outside": newLive(t, m.Lab.Outside(), echoAddr(g.p.server), "x\n")}
 	rightful := map[string]*live{"tcp of the mesh": newLive(t, g.p.client, echoAddr(g.p.server), "x\n"), "http of the mesh": newLive(t, g.p.client, g.p.web, get)}
 	forbidden := metric(t, m.Nodes[1], "fairlead_proxy_events_total", `direction="inbound"`, `event="forbidden"`)
+	eventually(t, 10*time.Second, "no other connection in plaintext is left", func() error {
+		if n := metric(t, m.Nodes[1], "fairlead_tcp_connections_open", `direction="inbound"`, `tls="not_in_mesh"`); n != float64(len(doomed)) {
+			return fmt.Errorf("%v are open", n)
+		}
+		return nil
+	})
 
 	statePolicy(t, g.p.server, "authenticated")
 	deadline := time.Now().Add(2 * time.Second)
