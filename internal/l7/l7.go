@@ -56,6 +56,7 @@ type Limits struct {
 	Replay    int           // request body bytes kept to send a request again: 64 KiB
 	Conns     int64         // connections per pod and direction: 10000
 	Requests  int64         // requests in flight per pod and direction: 10000
+	Buffered  int64         // bytes that the connections of a pod may make us keep, per direction: 64 MiB
 	Shakes    int           // handshakes that a pod answers in a second, twice as many at once: 1000
 	HTTP      exchange.Limits
 }
@@ -74,6 +75,7 @@ func (l Limits) withDefaults() Limits {
 	fill(&l.Replay, 64<<10)
 	fill(&l.Conns, 10000)
 	fill(&l.Requests, 10000)
+	fill(&l.Buffered, 64<<20)
 	fill(&l.Shakes, 1000)
 	l.HTTP = l.HTTP.WithDefaults()
 	return l

@@ -154,3 +154,11 @@ func appendStatus(b []byte, v exchange.Version, status int) []byte {
 	}
 	return append(b, "\r\n"...)
 }
+
+// headShare is what may be here of a head that is not whole when the budget is used up.
+const headShare = 2 << 10
+
+// overdrawn tells whether a transport that takes no more is among what the budget is used up by.
+func overdrawn(t exchange.Transport, b *exchange.Budget) bool {
+	return b.Over() && t.Pending() > exchange.LowWater
+}
