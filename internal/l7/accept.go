@@ -102,7 +102,7 @@ func (p *pod) serve(d Direction, conn net.Conn) {
 		reset(c)
 		return
 	}
-	if b := &p.budgets[d]; b.Over() {
+	if b := &p.budgets[d]; b.Full() {
 		b.Refuse()
 		reset(c)
 		return

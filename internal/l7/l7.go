@@ -9,7 +9,8 @@
 //     another connection.
 //  4. Set takes the whole desired state. A pod that leaves is drained until its deadline, then reset, and both are counted.
 //  5. A panic ends the connection that it came from, and nothing else.
-//  6. Run returns when every goroutine, connection and listener of the engine has ended.
+//  6. What a pod's connections make us keep is bounded by Limits.Buffered; its other connections are served meanwhile.
+//  7. Run returns when every goroutine, connection and listener of the engine has ended.
 package l7
 
 import (

@@ -59,7 +59,7 @@ func newPod(e *Engine, spec *Pod) *pod {
 	for d := range p.budgets {
 		p.budgets[d].Limit = e.lim.Buffered
 		p.budgets[d].Refused = func() { e.rec.Event(p.spec.Load(), Direction(d), EventBufferLimit) }
-		p.budgets[d].Full = func() { p.shed(Direction(d)) }
+		p.budgets[d].Short = func() { p.shed(Direction(d)) }
 	}
 	context.AfterFunc(p.ctx, p.abortAll)
 	return p

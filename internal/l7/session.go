@@ -156,7 +156,7 @@ func (s *httpSession) request(x *exchange.Exchange, h *exchange.Head, end bool) 
 		return
 	}
 	b := &f.p.budgets[f.dir]
-	if b.Over() {
+	if b.Full() {
 		f.p.requests[f.dir].Add(-1)
 		b.Refuse()
 		x.Fail(503, grpcExhausted, "buffer_limit", "too much is waiting for this pod")

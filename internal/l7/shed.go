@@ -7,10 +7,10 @@ import (
 	"fairlead.io/fairlead/internal/l7/h2"
 )
 
-// shedEvery is how often it is looked who stands still while a budget is used up.
+// shedEvery is how often it is looked who stands still while a budget is short.
 const shedEvery = time.Second
 
-// shed has the loops look for those who hold the pod's bytes and stand still, until the budget is not used up any more. Any
+// shed has the loops look for those who hold the pod's bytes and stand still, until the budget is not tight any more. Any
 // goroutine may call it.
 func (p *pod) shed(d Direction) {
 	for _, w := range p.e.loops {
@@ -26,7 +26,7 @@ func (w *worker) beginShed(p *pod, d Direction) {
 }
 
 func (w *worker) shed(p *pod, d Direction, b *exchange.Budget) {
-	if !b.Over() {
+	if !b.Tight() {
 		delete(w.shedding, b)
 		return
 	}

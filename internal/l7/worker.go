@@ -19,7 +19,7 @@ type worker struct {
 	shared   h2.Shared
 	requests requests
 	lines    h1.Memo
-	shedding map[*exchange.Budget]bool // those that are used up
+	shedding map[*exchange.Budget]bool // those that are short, or were
 	panics   uint64                    // of the loop, as far as they were reported
 }
 

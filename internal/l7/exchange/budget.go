@@ -7,17 +7,23 @@ const (
 	HighWater = 256 << 10
 	// LowWater is that mark while a Budget is tight: when a Write leaves more than this pending, Writable follows once nothing is.
 	LowWater = 32 << 10
-	// Share is what a stream may hold of a budget that is used up. What would hold more is given up.
+	// Share is what a stream may hold of a budget that is short. What would hold more is given up.
 	Share = 16 << 10
 )
 
 // Budget bounds what the connections of one pod make the proxy keep: input that nobody has taken yet, output that a peer does
-// not read, bodies that wait. When half of it is used, it is tight: nobody gets more room than the least. When it is used up,
-// new connections and requests are refused, and what holds more than its share is given up. It is used from any goroutine.
-// A nil Budget has no limit.
+// not read, bodies that wait. It narrows by steps, so that those who do no harm are served to the end:
+//
+//   - above a third it is tight: nobody gets more room than the least;
+//   - above two thirds it is short: what would hold more than its share is given up, unless it flows; and from then until it is
+//     not tight any more, so is what stands still;
+//   - above five sixths it is critical: what would hold more than its share is given up even if it flows;
+//   - above Limit it is full: new connections and requests are refused.
+//
+// It is used from any goroutine. A nil Budget has no limit.
 type Budget struct {
 	Limit   int64
-	Full    func() // called each time that the limit is passed; may be nil
+	Short   func() // called each time that it becomes short; may be nil
 	Refused func() // called for each thing that was refused or given up; may be nil
 
 	used atomic.Int64
@@ -31,11 +37,20 @@ func (b *Budget) Used() int64 {
 	return b.used.Load()
 }
 
-// Tight tells whether more than half is in use.
-func (b *Budget) Tight() bool { return b != nil && b.used.Load() > b.Limit/2 }
+// Tight tells whether nobody should get more room than the least.
+func (b *Budget) Tight() bool { return b.over(2) }
 
-// Over tells whether more than all is in use.
-func (b *Budget) Over() bool { return b != nil && b.used.Load() > b.Limit }
+// IsShort tells whether what does not flow has to keep to its share.
+func (b *Budget) IsShort() bool { return b.over(4) }
+
+// Critical tells whether everybody has to keep to his share.
+func (b *Budget) Critical() bool { return b.over(5) }
+
+// Full tells whether there is no room for anybody new.
+func (b *Budget) Full() bool { return b.over(6) }
+
+// over tells whether more than so many sixths are in use.
+func (b *Budget) over(sixths int64) bool { return b != nil && b.used.Load() > b.Limit/6*sixths }
 
 // HighWater is the mark that codecs keep to.
 func (b *Budget) HighWater() int {
@@ -53,9 +68,9 @@ func (b *Budget) Refuse() {
 }
 
 func (b *Budget) add(n int) {
-	now := b.used.Add(int64(n))
-	if now > b.Limit && now-int64(n) <= b.Limit && b.Full != nil {
-		b.Full()
+	now, short := b.used.Add(int64(n)), b.Limit/6*4
+	if now > short && now-int64(n) <= short && b.Short != nil {
+		b.Short()
 	}
 }
 
@@ -95,8 +110,8 @@ func (a *Account) Held() int { return a.held }
 
 // Pace tells who has stood still, of those who hold something: it is asked now and then.
 type Pace struct {
-	moved int
-	still int
+	moved, before int // since the last look; between the two before
+	still         int
 }
 
 // slow is how many bytes make a holder one that moves, between two looks.
@@ -112,9 +127,12 @@ func (p *Pace) Stuck() bool {
 	} else {
 		p.still = 0
 	}
-	p.moved = 0
+	p.before, p.moved = p.moved, 0
 	return p.still > stillLooks
 }
+
+// Flows tells whether much more has gone on of late than is held now.
+func (p *Pace) Flows(held int) bool { return max(p.moved, p.before) >= 4*held }
 
 // stillLooks is how many looks may find the same.
 const stillLooks = 2

@@ -30,6 +30,8 @@ type Transport interface {
 	Abort()
 	// Trip is the time to the peer's kernel and back, the least that was seen; 0 if it is not known.
 	Trip() time.Duration
+	// Flows tells whether much more has gone out of late than is pending.
+	Flows() bool
 	// Charge has what the transport keeps counted in b.
 	Charge(b *Budget)
 	Loop() Loop

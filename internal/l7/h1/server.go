@@ -138,7 +138,7 @@ func (s *Server) readHead(b []byte) int {
 		return 0
 	}
 	if end == 0 {
-		if len(b) > headShare && s.cfg.Budget.Over() {
+		if len(b) > headShare && s.cfg.Budget.IsShort() {
 			s.cfg.Budget.Refuse()
 			s.refuse(errFull)
 			return 0
@@ -249,7 +249,11 @@ func (s *Server) refuse(err error) {
 		s.cfg.Refused(f.status, f.text)
 	}
 	s.version, s.persist = exchange.HTTP11, false
-	s.answer(f.status, "malformed", f.text, false)
+	reason := "malformed"
+	if f == errFull {
+		reason = "buffer_limit"
+	}
+	s.answer(f.status, reason, f.text, false)
 	s.end()
 }
 

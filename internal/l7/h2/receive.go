@@ -112,9 +112,7 @@ func (c *conn) onHeaders(f *frame) error {
 		return c.onBlock(f.payload)
 	}
 	c.blockTimer(c.lim.HeadTimeout)
-	c.fragment = append(c.fragment[:0], f.payload...)
-	c.account.Add(len(f.payload))
-	return nil
+	return c.gather(f.payload)
 }
 
 func (c *conn) onContinuation(f *frame) error {
@@ -125,10 +123,8 @@ func (c *conn) onContinuation(f *frame) error {
 	if c.open.fragments > c.lim.Fragments || len(c.fragment)+len(f.payload) > c.lim.Block {
 		return fatal(codeCalm, "header block is too large")
 	}
-	c.fragment = append(c.fragment, f.payload...)
-	c.account.Add(len(f.payload))
-	if !f.has(flagEndHeaders) {
-		return nil
+	if err := c.gather(f.payload); err != nil || !f.has(flagEndHeaders) {
+		return err
 	}
 	c.blockStop()
 	c.blockStop = nil
@@ -136,6 +132,17 @@ func (c *conn) onContinuation(f *frame) error {
 	c.account.Add(-len(b))
 	c.fragment = nil
 	return c.onBlock(b)
+}
+
+// gather keeps a piece of a header block that is not whole.
+func (c *conn) gather(b []byte) error {
+	c.fragment = append(c.fragment, b...)
+	c.account.Add(len(b))
+	if !c.common && len(c.fragment) > exchange.Share && c.budget.IsShort() {
+		c.budget.Refuse()
+		return fatal(codeCalm, "header block is too large for what is left of the budget")
+	}
+	return nil
 }
 
 func (c *conn) onBlock(b []byte) error {

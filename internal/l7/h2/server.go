@@ -177,7 +177,7 @@ func (s *serverRole) data(st *stream, b []byte, end bool) {
 func (s *serverRole) hold(st *stream, b []byte, end bool) {
 	st.held, st.heldEnd = append(st.held, b...), end
 	s.account.Add(len(b))
-	if len(st.held) > exchange.Share && s.budget.Over() {
+	if len(st.held) > exchange.Share && s.budget.IsShort() {
 		s.budget.Refuse()
 		st.x.Fail(503, grpcExhausted, "buffer_limit", "too much is waiting for this pod")
 	}

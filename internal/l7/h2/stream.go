@@ -83,7 +83,8 @@ func (c *conn) enqueue(st *stream, b []byte) {
 	st.queue = append(st.queue, b...)
 	c.account.Add(len(b))
 	c.list(st)
-	if len(st.queue)-st.head > exchange.Share && c.budget.Over() {
+	held := len(st.queue) - st.head
+	if held > exchange.Share && c.budget.IsShort() && (!st.pace.Flows(held) || c.budget.Critical()) {
 		c.giveUp(st)
 	}
 }

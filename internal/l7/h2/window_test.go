@@ -146,10 +146,10 @@ func TestUnreadStreams(t *testing.T) {
 	}
 }
 
-// TestBudgetOfStreams: when it is used up, what would hold more than its share is given up, and later what stands still.
+// TestBudgetOfStreams: when it is short, what would hold more than its share is given up, and later what stands still.
 func TestBudgetOfStreams(t *testing.T) {
 	refused := 0
-	budget := &exchange.Budget{Limit: 100 << 10, Refused: func() { refused++ }}
+	budget := &exchange.Budget{Limit: 150 << 10, Refused: func() { refused++ }}
 	s, w, all := held(t, ServerConfig{Budget: budget})
 	p := newPeer(true)
 	p.frame(frameSettings, 0, 0, setting(setWindow, 0))

@@ -132,6 +132,8 @@ func (c *conn) Loop() exchange.Loop { return c.l }
 
 func (c *conn) Charge(b *exchange.Budget) { c.kept.Open(b) }
 
+func (c *conn) Flows() bool { return c.pace.Flows(c.Pending()) }
+
 // count says what is kept. It comes behind every turn in which that can have changed.
 func (c *conn) count() {
 	n := len(c.in) + c.Pending()

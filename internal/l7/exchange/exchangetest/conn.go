@@ -121,6 +121,9 @@ func (c *Conn) Abort() {
 // Trip implements exchange.Transport.
 func (c *Conn) Trip() time.Duration { return 0 }
 
+// Flows implements exchange.Transport.
+func (c *Conn) Flows() bool { return true }
+
 // Charge implements exchange.Transport.
 func (c *Conn) Charge(*exchange.Budget) {}
 

@@ -101,6 +101,9 @@ func (w *Wire) Abort() { w.Aborted = true }
 // Trip implements exchange.Transport.
 func (w *Wire) Trip() time.Duration { return w.RTT }
 
+// Flows implements exchange.Transport.
+func (w *Wire) Flows() bool { return false }
+
 // Charge implements exchange.Transport.
 func (w *Wire) Charge(*exchange.Budget) {}
 
