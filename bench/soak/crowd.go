@@ -53,14 +53,22 @@ type held struct {
 func (c Crowd) Run(ctx context.Context, full func()) (Commotion, error) {
 	m := &mob{Crowd: c}
 	defer m.close()
-	var flood sync.WaitGroup
-	defer flood.Wait()
+	var pipes []net.Conn // before there is no room for them
 	for range c.Bytes {
-		flood.Go(func() { m.pour(ctx) })
+		p, err := m.pipe(ctx)
+		if err != nil {
+			return Commotion{}, fmt.Errorf("a connection for bytes: %w", err)
+		}
+		defer p.Close()
+		pipes = append(pipes, p)
 	}
 	m.open(ctx)
 	full()
 	most := int64(len(m.held))
+	var flood sync.WaitGroup
+	for _, p := range pipes {
+		flood.Go(func() { m.pour(ctx, p) })
+	}
 	defer context.AfterFunc(ctx, m.close)() // who waits for an answer then waits no more
 	for i := range c.Requests {
 		flood.Go(func() { m.ask(ctx, i) })
@@ -142,16 +150,27 @@ func (m *mob) ask(ctx context.Context, part int) {
 	}
 }
 
-// pour sends bytes as fast as they come back.
-func (m *mob) pour(ctx context.Context) {
+// pipe makes an opaque connection to the echo.
+func (m *mob) pipe(ctx context.Context) (net.Conn, error) {
 	d := net.Dialer{Timeout: limit}
 	c, err := d.DialContext(ctx, "tcp", fmt.Sprintf("%s:%d", m.To, echoPort))
 	if err != nil {
-		return
+		return nil, err
 	}
-	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(limit)) // a write tells if there is no connection
+	if _, err := c.Write(make([]byte, 1)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, c.SetDeadline(time.Time{})
+}
+
+// pour sends bytes as fast as they come back.
+func (m *mob) pour(ctx context.Context, c net.Conn) {
 	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
-	go func() { // ends with the connection
+	go func() { // ends with the deadline
 		b := make([]byte, 64<<10)
 		for {
 			if _, err := c.Write(b); err != nil {

@@ -18,8 +18,8 @@ func pin(pid, cpu int) error {
 
 // Yield has this process, from now on, leave the processor to whoever else wants it.
 func Yield() error {
-	const most = 19
-	return eachThread(os.Getpid(), func(tid int) error { return unix.Setpriority(unix.PRIO_PROCESS, tid, most) }) // of Linux: of a thread
+	const last = 10
+	return eachThread(os.Getpid(), func(tid int) error { return unix.Setpriority(unix.PRIO_PROCESS, tid, last) }) // of Linux: of a thread
 }
 
 func eachThread(pid int, do func(tid int) error) error {

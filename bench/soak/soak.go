@@ -39,8 +39,8 @@ const (
 	every    = 2 * time.Second // between samples
 	// saturating is how long saturation is measured.
 	saturating = 6 * time.Second
-	// resting is how long what is left may take to go: longer than connections of a pool are kept idle.
-	resting = 100 * time.Second
+	// resting is how long what is left may take to go.
+	resting = time.Minute
 	// leafTTL has certificates renewed every 4 to 36 seconds: they begin a minute in the past, and are renewed at about half of their life.
 	leafTTL = 100 * time.Second
 )
@@ -63,16 +63,13 @@ func Run(ctx context.Context, c Config) (err error) {
 
 // soak is the whole run on a stage that is set.
 func (s *stage) soak(ctx context.Context) error {
-	t := &troupe{stage: s}
-	if err := t.enter(ctx); err != nil {
-		return err
-	}
 	probe := newProbe(s.mesh)
 	before, err := probe.look(ctx)
 	if err != nil {
 		return err
 	}
-	if err := t.setUp(ctx); err != nil {
+	t := &troupe{stage: s}
+	if err := t.enter(ctx); err != nil {
 		return err
 	}
 	v := &Verdict{Rate: s.cfg.Rate, LeafTTL: s.cfg.LeafTTL}

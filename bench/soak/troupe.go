@@ -32,7 +32,7 @@ type troupe struct {
 	app, rooted string   // addresses of the services
 }
 
-// enter adds the pods that stay.
+// enter adds all pods, and waits until every client reaches the servers.
 func (t *troupe) enter(ctx context.Context) (err error) {
 	if t.app, err = t.addService(appName); err != nil {
 		return err
@@ -47,17 +47,19 @@ func (t *troupe) enter(ctx context.Context) (err error) {
 		}
 		t.clients = append(t.clients, p)
 	}
-	t.anchor, err = t.addServer(ctx, 1, anchorName, anchorName)
-	return err
-}
-
-// setUp adds the first servers, and waits until every client reaches them by mutual TLS.
-func (t *troupe) setUp(ctx context.Context) error {
+	if t.anchor, err = t.addServer(ctx, 1, anchorName, anchorName); err != nil {
+		return err
+	}
 	for range replicas {
 		if err := t.grow(ctx); err != nil {
 			return err
 		}
 	}
+	return t.await(ctx)
+}
+
+// await waits until nothing fails any more: a node learns of a pod a moment after it is there.
+func (t *troupe) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for {
@@ -188,13 +190,17 @@ func (t *troupe) turn(until, ctx context.Context, v *Verdict) error {
 	return nil
 }
 
-// exit takes the servers down that were made in turn.
+// exit takes everybody down.
 func (t *troupe) exit(ctx context.Context) error {
-	for _, s := range t.apps {
+	for _, s := range append(t.apps, t.anchor) {
 		if err := t.retire(ctx, s); err != nil {
 			return err
 		}
 	}
-	t.apps = nil
+	for _, p := range t.clients {
+		if err := t.deletePod(ctx, p); err != nil {
+			return err
+		}
+	}
 	return nil
 }

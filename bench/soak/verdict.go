@@ -20,9 +20,9 @@ const warmUp = 0.3
 type tolerance struct{ share, number float64 }
 
 var tolerances = map[string]tolerance{
-	rss:        {0.05, 2048},
-	goroutines: {0.05, 8},
-	files:      {0.05, 8},
+	rss:        {0.05, 4096},
+	goroutines: {0.1, 16},
+	files:      {0.1, 24},
 }
 
 func (t tolerance) above(v float64) float64 { return max(v*(1+t.share), v+t.number) }
