@@ -38,7 +38,7 @@ func leftOver(before, now map[string]float64) []Left {
 	for _, name := range sorted(before) {
 		at := strings.LastIndexByte(name, ' ')
 		l := Left{Process: name[:at], Measure: name[at+1:], Before: before[name], After: now[name]}
-		if l.Measure != rss {
+		if l.Measure != rss && l.Measure != live {
 			l.Growth = l.After > l.Before+restTolerance
 			all = append(all, l)
 		}

@@ -22,9 +22,8 @@ const (
 	rss        = "rss_kib"
 	goroutines = "goroutines"
 	files      = "descriptors"
+	live       = "live_kib" // of the heap after a collection, as far as the runtime's next goal tells
 )
-
-var measures = []string{rss, goroutines, files}
 
 // sample is all measures of all processes at a time, by "process measure".
 type sample struct {
@@ -76,6 +75,7 @@ func (p *probe) look(ctx context.Context) (map[string]float64, error) {
 			return nil, err
 		}
 		all[n.Name+" proxy "+goroutines] = series(string(text), "go_goroutines")
+		all[n.Name+" proxy "+live] = series(string(text), "go_memstats_next_gc_bytes") / 2 / 1024
 		all[n.Name+" keeper "+goroutines] = series(string(text), "fairlead_keeper_goroutines")
 		expiry := series(string(text), "fairlead_certificate_expiry_timestamp_seconds", `service_account=""`)
 		if was := p.expiry[n.Name]; was != 0 && was != expiry {
@@ -85,6 +85,7 @@ func (p *probe) look(ctx context.Context) (map[string]float64, error) {
 	}
 	text, err := p.controller(ctx)
 	all["controller "+goroutines] = series(text, "go_goroutines")
+	all["controller "+live] = series(text, "go_memstats_next_gc_bytes") / 2 / 1024
 	return all, err
 }
 

@@ -21,6 +21,7 @@ type tolerance struct{ share, number float64 }
 
 var tolerances = map[string]tolerance{
 	rss:        {0.05, 4096},
+	live:       {0.1, 1024},
 	goroutines: {0.1, 16},
 	files:      {0.1, 24},
 }
