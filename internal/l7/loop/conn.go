@@ -24,6 +24,8 @@ const (
 	bufferSize = 4 << 10
 	maxBuffer  = 64 << 10
 	spares     = 256
+	// spareBytes is how much the spares of a loop may hold together: buffers grow with what was written once, and never shrink.
+	spareBytes = 2 << 20
 )
 
 var (
@@ -347,14 +349,16 @@ func (l *Loop) take() []byte {
 	if n := len(l.spare); n > 0 {
 		b := l.spare[n-1]
 		l.spare = l.spare[:n-1]
+		l.spared -= cap(b)
 		return b
 	}
 	return make([]byte, 0, bufferSize)
 }
 
 func (l *Loop) give(b []byte) {
-	if cap(b) >= bufferSize && cap(b) <= maxBuffer && len(l.spare) < spares {
+	if cap(b) >= bufferSize && cap(b) <= maxBuffer && len(l.spare) < spares && l.spared+cap(b) <= spareBytes {
 		l.spare = append(l.spare, b[:0])
+		l.spared += cap(b)
 	}
 }
 

@@ -56,6 +56,7 @@ type Loop struct {
 	buf    []byte   // what was read
 	plain  []byte   // what TLS made of it
 	spare  [][]byte // empty buffers
+	spared int      // what they hold together
 	events [turnEvents]unix.EpollEvent
 	idle   waiting
 	panics atomic.Uint64
