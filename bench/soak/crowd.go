@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Crowd is a noisy neighbour: it opens connections until they are refused, and then floods requests over all of them and bytes over a
@@ -90,7 +92,7 @@ func (m *mob) open(ctx context.Context) {
 			for ctx.Err() == nil && row.Load() < enough {
 				h, err := m.dial(ctx)
 				if err != nil {
-					m.refused.Add(1)
+					m.note(err)
 					row.Add(1)
 					continue
 				}
@@ -192,10 +194,17 @@ func (m *mob) pour(ctx context.Context, c net.Conn) {
 func (m *mob) insist(ctx context.Context) {
 	for ctx.Err() == nil {
 		if h, err := m.dial(ctx); err != nil {
-			m.refused.Add(1)
+			m.note(err)
 		} else {
 			h.conn.Close()
 		}
+	}
+}
+
+// note counts a connection that was reset. What the end of the run has cut off is none.
+func (m *mob) note(err error) {
+	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		m.refused.Add(1)
 	}
 }
 

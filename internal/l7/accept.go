@@ -49,6 +49,7 @@ func (a *acceptor) run() {
 		c, err := a.ln.Accept()
 		if err == nil {
 			wait = minBackOff
+			a.p.e.giveWay()
 			a.p.e.work.Go(func() { a.p.serve(a.dir, c) })
 			continue
 		}

@@ -25,6 +25,7 @@ type Engine struct {
 
 	loops    []*worker
 	next     atomic.Uint32 // loop for the next connection
+	turns    turns
 	learnt   learnt
 	warned   warned
 	work     sync.WaitGroup // goroutines of connections, acceptors and retiring pods

@@ -131,6 +131,8 @@ func (f *flow) copyBuffer(dst, src stream) (n int64, err error) {
 			buffers.Put(large)
 			large = nil
 			kept.Set(0)
+		case large != nil:
+			f.e.giveWay()
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,8 @@ type waiting struct {
 	n     int                   // what it found
 	err   error
 	armed time.Time // deadline that the netpoller holds
+
+	parked atomic.Bool
 }
 
 func (l *Loop) poll(fd uintptr) bool {
@@ -36,10 +39,12 @@ func (l *Loop) wait() (int, error) {
 			return 0, fmt.Errorf("arm loop timer: %w", err)
 		}
 	}
+	w.parked.Store(true)
 	err := l.raw.Read(w.poll)
+	w.parked.Store(false)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		w.armed = time.Unix(0, 1) // no due time equals it: the deadline is set anew
+		w.armed = past // no due time equals it: the deadline is set anew
 		// With the deadline passed the poller does not even look: look here, so that timers cannot starve events.
 		return l.look(), nil
 	case err != nil:
@@ -50,6 +55,22 @@ func (l *Loop) wait() (int, error) {
 		return 0, fmt.Errorf("epoll wait: %w", w.err)
 	}
 	return w.n, nil
+}
+
+// past is a deadline that has passed.
+var past = time.Unix(0, 1)
+
+// Nudge wakes the loop if it is parked though there are events for it. While goroutines keep every processor busy, the runtime asks its
+// netpoller every 10 ms only, so whoever works long without waiting looks for the loop. It may be called from any goroutine until Run
+// has returned.
+func (l *Loop) Nudge() {
+	if !l.idle.parked.Load() {
+		return
+	}
+	var one [1]unix.EpollEvent
+	if n, err := ready(l.epoll, one[:]); err == nil && n > 0 {
+		_ = l.file.SetReadDeadline(past) // a wait that finds it passed looks, and sets its own anew
+	}
 }
 
 // look is what there is now. An error comes again when the loop parks.
