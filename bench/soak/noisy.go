@@ -21,16 +21,12 @@ import (
 )
 
 const (
-	rounds = 5
 	// bar is how many times its quiet value the 99th percentile of a pod may be that has a noisy neighbour.
 	bar = 2
 	// The open loop of the pod that is measured, in each phase.
 	paceRate    = 400
 	paceConns   = 16
 	paceSeconds = 5
-	// The flood: requests under way, and connections that bytes go over.
-	crowdRequests = 128
-	crowdBytes    = 8
 )
 
 // The processors: one for the proxy of the node where the noise is, one for all else.
@@ -39,9 +35,10 @@ const (
 	proxyCPU  = 1
 )
 
-// Noise says which noise is made, to find out what is heard.
+// Noise says which noise is made, to find out what is heard, and how often.
 type Noise struct {
-	Requests, Bytes int
+	Requests, Bytes int // as Crowd has them
+	Rounds          int
 }
 
 // The phases of a round.
@@ -65,8 +62,8 @@ type neighbours struct {
 // a processor for itself; on the other, what makes the noise and what it calls come last (nice 10). So what is measured is how the
 // proxy shares out its own time.
 func Noisy(ctx context.Context, c Config, noise Noise) (err error) {
-	if noise == (Noise{}) {
-		noise = Noise{crowdRequests, crowdBytes}
+	if noise.Rounds < 1 {
+		return errors.New("no round to play")
 	}
 	st, err := newStage(ctx, c)
 	if err != nil {
@@ -77,7 +74,7 @@ func Noisy(ctx context.Context, c Config, noise Noise) (err error) {
 	if err := n.enter(ctx); err != nil {
 		return err
 	}
-	for round := range rounds {
+	for round := range noise.Rounds {
 		if err := n.round(ctx); err != nil {
 			return fmt.Errorf("round %d: %w", round+1, err)
 		}
@@ -235,7 +232,7 @@ func (n *neighbours) tell(out io.Writer) error {
 		return err
 	}
 	worst := max(n.ratio(opening), n.ratio(flooded))
-	line, err := json.Marshal(map[string]any{"noisy": map[string]any{"rounds": rounds, "connections": n.all.Connections, "refused": n.all.Refused,
+	line, err := json.Marshal(map[string]any{"noisy": map[string]any{"rounds": n.noise.Rounds, "connections": n.all.Connections, "refused": n.all.Refused,
 		"requests": n.all.Requests, "mib": n.all.Bytes >> 20, "p99_quiet_us": n.p99(quiet), "p99_opening_us": n.p99(opening), "p99_flooded_us": n.p99(flooded),
 		"ratio": float64(int(100*worst)) / 100, "failed": 0}, "pass": worst <= bar})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"fairlead.io/fairlead/internal/l7/balance"
 	"fairlead.io/fairlead/internal/l7/exchange"
+	"fairlead.io/fairlead/internal/l7/loop"
 	"fairlead.io/fairlead/internal/mesh"
 )
 
@@ -159,6 +160,7 @@ func (g *group) start(t exchange.Transport) exchange.Protocol { return g.startAs
 // the loop.
 func (g *group) startAs(t exchange.Transport, state *tls.ConnectionState) exchange.Protocol {
 	g.dialing--
+	loop.Own(t, g.t.pod)
 	u := newUpstream(g, t)
 	u.state = state
 	g.conns = append(g.conns, u)

@@ -58,7 +58,10 @@ func (f *flow) serveHTTP(k Kind, r *route) {
 		f.refuse(CauseRefused, err)
 		return
 	}
-	start := func(t exchange.Transport) exchange.Protocol { return s.start(t, k) }
+	start := func(t exchange.Transport) exchange.Protocol {
+		loop.Own(t, f.p)
+		return s.start(t, k)
+	}
 	tune(f.c)
 	var err error
 	if sec, ok := f.down.(*loop.Secure); ok {

@@ -44,8 +44,9 @@ func run(ctx context.Context, args []string) error {
 	f.StringVar(&c.Samples, "samples", "", "file to write all samples to, as CSV")
 	f.StringVar(&c.KeepLogs, "keep-logs", "", "directory to copy the programs' logs to")
 	var noise soak.Noise
-	f.IntVar(&noise.Requests, "requests", 0, "noisy: requests of the neighbour that are under way at once")
-	f.IntVar(&noise.Bytes, "bytes", 0, "noisy: connections of the neighbour with bytes without end")
+	f.IntVar(&noise.Requests, "requests", 128, "noisy: requests of the neighbour that are under way at once")
+	f.IntVar(&noise.Bytes, "bytes", 8, "noisy: connections of the neighbour with bytes without end")
+	f.IntVar(&noise.Rounds, "rounds", 5, "noisy: how often it is measured")
 	if err := f.Parse(args); err != nil {
 		return err
 	}

@@ -39,6 +39,7 @@ type conn struct {
 	l      *Loop
 	fd     int
 	proto  exchange.Protocol
+	owner  any
 	sec    *Secure // nil for plain TCP
 	in     []byte  // fed and not used up
 	out    []byte  // written in this turn, in the clear

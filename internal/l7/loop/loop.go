@@ -52,6 +52,7 @@ type Loop struct {
 	gone   []*conn // closed; Closed not yet called
 	timers timers
 	pace   pace
+	share  share
 	after  func()   // may be nil
 	buf    []byte   // what was read
 	plain  []byte   // what TLS made of it
@@ -190,17 +191,25 @@ func (l *Loop) turn() error {
 
 // serve hands the events that were found to their connections.
 func (l *Loop) serve(n int) {
+	if n > turnShare && l.now.Sub(l.share.mixed) < shareFor {
+		l.serveShared(n)
+		return
+	}
 	for i := range n {
-		ev := &l.events[i]
-		fd := int(ev.Fd)
-		if fd == l.wake {
-			var b [8]byte
-			_, _ = recv(l.wake, b[:]) // empty if it was read for an earlier wake
-			continue
-		}
-		if c := l.conn(fd); c != nil {
-			l.guard(c, func() { c.event(ev.Events) })
-		}
+		l.handle(&l.events[i])
+	}
+}
+
+func (l *Loop) handle(ev *unix.EpollEvent) {
+	fd := int(ev.Fd)
+	if fd == l.wake {
+		var b [8]byte
+		_, _ = recv(l.wake, b[:]) // empty if it was read for an earlier wake
+		return
+	}
+	if c := l.conn(fd); c != nil {
+		l.share.saw(c.owner, l.now)
+		l.guard(c, func() { c.event(ev.Events) })
 	}
 }
 
