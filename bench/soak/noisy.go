@@ -65,6 +65,9 @@ func Noisy(ctx context.Context, c Config, noise Noise) (err error) {
 	if noise.Rounds < 1 {
 		return errors.New("no round to play")
 	}
+	if err := pin(syscall.Getpid(), proxyCPU); err != nil { // and what it starts: one processor is what a proxy believes that it has
+		return err
+	}
 	st, err := newStage(ctx, c)
 	if err != nil {
 		return err
@@ -84,6 +87,9 @@ func Noisy(ctx context.Context, c Config, noise Noise) (err error) {
 
 // enter adds the pods: all that is noisy is on the first node, so that its proxy has both ends of the noise.
 func (n *neighbours) enter(ctx context.Context) (err error) {
+	if err := n.part(); err != nil {
+		return err
+	}
 	for _, app := range []string{"sink", "origin"} {
 		if _, err := n.addService(app); err != nil {
 			return err
@@ -101,23 +107,24 @@ func (n *neighbours) enter(ctx context.Context) (err error) {
 	if n.still, err = n.addPod(ctx, 0, "still", "still", "still"); err != nil {
 		return err
 	}
-	procs := []*testnet.Process{n.mesh.Controller, n.sink.proc, n.origin.proc}
+	return pause(ctx, time.Second) // both nodes learn of the pods
+}
+
+// part leaves the processor to the proxy of the first node, and to what starts there no more.
+func (n *neighbours) part() error {
+	others := []int{syscall.Getpid(), n.mesh.Controller.PID()}
 	for _, m := range n.mesh.Nodes {
-		procs = append(procs, m.Keeper, m.Proxy)
+		others = append(others, m.Keeper.PID(), m.Proxy.PID())
 	}
-	for _, p := range procs {
-		cpu := elsewhere
-		if p == n.mesh.Nodes[0].Proxy {
-			cpu = proxyCPU
+	for _, pid := range others {
+		if pid == n.mesh.Nodes[0].Proxy.PID() {
+			continue
 		}
-		if err := pin(p.PID(), cpu); err != nil {
+		if err := pin(pid, elsewhere); err != nil {
 			return err
 		}
 	}
-	if err := pin(syscall.Getpid(), elsewhere); err != nil { // and what it starts
-		return err
-	}
-	return pause(ctx, time.Second) // both nodes learn of the pods
+	return nil
 }
 
 // round measures once without noise, once while connections are opened, and once under the flood.
