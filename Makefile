@@ -13,12 +13,13 @@ PROGRAMS  := ./cmd/nodeproxy ./cmd/cni-plugin ./cmd/controller ./examples/vote/c
 # Packages whose tests use the kernel: one at a time, as root.
 KERNEL    := internal/redirect internal/keeper internal/node internal/testnet cmd/cni-plugin cmd/nodeproxy
 FUZZTIME  ?= 1m
+SOAK      ?= 10m
 NODES     ?= 2
 # The race detector needs a C compiler; without one the tests run without it, and say so.
 RACE       = $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 TOOL      := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod
 
-.PHONY: help build plugins images chart push registry-given rules demo test alone packages unit kernel kernels system cluster cluster-build cluster-down e2e e2e-images bench lint fuzz generate generate-check clean
+.PHONY: help build plugins images chart push registry-given rules demo test alone packages unit kernel kernels system cluster cluster-build cluster-down e2e e2e-images bench soak lint fuzz generate generate-check clean
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -111,6 +112,11 @@ bench: build plugins ## what a request costs beside HAProxy and a TCP forwarder,
 	@mkdir -p $(BIN)/bench
 	cd bench && $(GO) vet ./... && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/bench/ ./...
 	@$(BIN)/bench/bench --bin $(BIN) $(ARGS)
+
+soak: build plugins ## ten minutes at half load while everything comes and goes, as root: SOAK=60s; ARGS=noisy for a noisy neighbour instead
+	@mkdir -p $(BIN)/bench
+	cd bench && $(GO) vet ./... && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/bench/ ./cmd/soak ./cmd/drive
+	@$(BIN)/bench/soak --bin $(BIN) --for=$(SOAK) $(ARGS)
 
 LINTED := . test/system test/cluster test/e2e bench deploy/images
 lint: ## golangci-lint, pinned in test/tools, in every module that has code of ours
