@@ -59,8 +59,8 @@ type neighbours struct {
 }
 
 // Noisy measures a pod beside one that opens connections until it is refused, and floods requests and bytes. The proxy of their node has
-// a processor for itself; on the other, what makes the noise and what it calls come last (nice 10). So what is measured is how the
-// proxy shares out its own time.
+// a processor for itself; on the other, what makes the noise and what it calls have only the time that nobody else wants. So what is
+// measured is how the proxy shares out its own time.
 func Noisy(ctx context.Context, c Config, noise Noise) (err error) {
 	if noise.Rounds < 1 {
 		return errors.New("no round to play")

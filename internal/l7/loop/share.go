@@ -10,8 +10,10 @@ import (
 )
 
 const (
-	// turnShare is how many events of one owner a turn serves at most, on a loop that several owners use.
+	// turnShare is how many events of one owner a turn serves at most, on a loop that several owners use, and turnTime after how much time
+	// it serves no further one: an event can be a hundred answers.
 	turnShare = 16
+	turnTime  = 100 * time.Microsecond
 	// shareFor is how long a loop counts as used by several after it was.
 	shareFor = time.Second
 )
@@ -73,7 +75,7 @@ func (l *Loop) serveShared(n int) {
 	claims := l.claims(n)
 	l.share.first += turnShare
 	for _, claim := range claims {
-		left := turnShare
+		left, began := turnShare, time.Now()
 		for i := range n {
 			ev := &l.events[(l.share.first+i)%n]
 			if ev.Fd < 0 || l.owner(ev) != claim.owner {
@@ -81,7 +83,7 @@ func (l *Loop) serveShared(n int) {
 			}
 			l.handle(ev)
 			ev.Fd = -1 // a connection that ends is nobody's: it would be met again
-			if left--; left == 0 {
+			if left--; left == 0 || time.Since(began) > turnTime {
 				break
 			}
 		}
