@@ -139,7 +139,7 @@ func (h *held) ask() error {
 
 // ask floods requests over its part of the connections, one after the other.
 func (m *mob) ask(ctx context.Context, part int) {
-	for i := part; ctx.Err() == nil; i += m.Crowd.Requests {
+	for i := part; ctx.Err() == nil; i += m.Requests {
 		if part >= len(m.held) {
 			return
 		}
