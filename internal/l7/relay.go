@@ -76,11 +76,26 @@ func (f *flow) copy(dst, src stream, first []byte) (int64, error) {
 	d, plain := dst.(*net.TCPConn)
 	s, plain2 := src.(*net.TCPConn)
 	if plain && plain2 && f.e.lim.TCPIdle == 0 {
-		m, err := io.Copy(d, s) // splice: the bytes stay in the kernel
+		m, err := f.splice(d, s)
 		return n + m, err
 	}
 	m, err := f.copyBuffer(dst, src)
 	return n + m, err
+}
+
+// spliced is after how many bytes a copy within the kernel gives way.
+const spliced = 256 << 10
+
+// splice has the bytes stay in the kernel.
+func (f *flow) splice(dst, src *net.TCPConn) (n int64, err error) {
+	for {
+		m, err := dst.ReadFrom(&io.LimitedReader{R: src, N: spliced})
+		n += m
+		if err != nil || m < spliced { // the end
+			return n, err
+		}
+		f.e.giveWay()
+	}
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
