@@ -19,11 +19,8 @@ func (c *conn) onSettings(f *frame) error {
 	if len(f.payload)%6 != 0 || len(f.payload) > 6*64 {
 		return fatal(codeSize, "malformed SETTINGS")
 	}
-	for p := f.payload; len(p) > 0; p = p[6:] {
-		v := uint32(p[2])<<24 | uint32(p[3])<<16 | uint32(p[4])<<8 | uint32(p[5])
-		if err := c.setting(uint16(p[0])<<8|uint16(p[1]), v); err != nil {
-			return err
-		}
+	if err := c.settings(f.payload); err != nil {
+		return err
 	}
 	first := !c.sawSettings
 	c.sawSettings = true
@@ -32,6 +29,17 @@ func (c *conn) onSettings(f *frame) error {
 		c.role.freed()
 	}
 	c.pump()
+	return nil
+}
+
+// settings takes a payload of SETTINGS, whose length has been checked.
+func (c *conn) settings(p []byte) error {
+	for ; len(p) > 0; p = p[6:] {
+		v := uint32(p[2])<<24 | uint32(p[3])<<16 | uint32(p[4])<<8 | uint32(p[5])
+		if err := c.setting(uint16(p[0])<<8|uint16(p[1]), v); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -40,6 +40,17 @@ func NewServer(t exchange.Transport, cfg ServerConfig) *Server {
 	return s
 }
 
+// Upgraded begins with the request that an HTTP/1.1 client has sent to ask for HTTP/2, and the settings that came with it (RFC
+// 7540 section 3.2.1): it is stream 1, and has ended. The client's preface follows.
+func (s *Server) Upgraded(h *exchange.Head, settings []byte) {
+	if err := s.settings(settings); err != nil {
+		s.fatal(err)
+		return
+	}
+	s.lastPeer = 1
+	(*serverRole)(s).begin(1, h, true)
+}
+
 // Drain takes no more requests, in two steps (RFC 9113 section 6.8): a GOAWAY that still allows all, and after one
 // round trip, or a second, one that names the last request taken. The connection closes behind the last response.
 func (s *Server) Drain() {
