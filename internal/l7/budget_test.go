@@ -83,6 +83,20 @@ func attackers(s *siege, n int, say func(*net.TCPConn)) func() {
 	}
 }
 
+// TestBudgetOfAll: what all pods of a node hold is bounded too; a pod that holds little does not notice.
+func TestBudgetOfAll(t *testing.T) {
+	s := besiege(t, true, func(c *Config) { c.Limits.BufferedAll = 3 << 20 }, nil)
+	s.honest = s.other
+	s.during(true, 2*2*3<<20+24<<20, func() {
+		defer attackers(s, 2, func(c *net.TCPConn) {
+			c.SetReadBuffer(4096)
+			c.Write(newScript().frame(4, 0, 0, "\x00\x04\x00\x00\x00\x00").gets(100).out)
+		})()
+		eventually(t, "something is given up", func() bool { return s.rec.count(EventBufferLimit) > 0 })
+		time.Sleep(700 * time.Millisecond) // how long the attack is looked at
+	})
+}
+
 // TestBudgetOfBodies: an app that does not read what it is sent is its clients' loss, not ours: they are told with 503, and the
 // app's other clients are served.
 func TestBudgetOfBodies(t *testing.T) {
