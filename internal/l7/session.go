@@ -80,7 +80,11 @@ func (s *httpSession) start(t exchange.Transport, k Kind) exchange.Protocol {
 	s.w.sessions[s] = struct{}{}
 	lim := s.w.e.lim.HTTP
 	if k == KindHTTP2 {
-		srv := h2.NewServer(t, h2.ServerConfig{Limits: lim, Private: s.route.private, Shared: &s.w.shared, Exchanges: &s.w.requests, Request: s.request})
+		cfg := h2.ServerConfig{Limits: lim, Private: s.route.private, Shared: &s.w.shared, Exchanges: &s.w.requests, Request: s.request}
+		if cfg.Private {
+			cfg.Ping = meshPing // a node that has lost its power sends no FIN
+		}
+		srv := h2.NewServer(t, cfg)
 		s.Protocol, s.server = srv, srv
 	} else {
 		srv := h1.NewServer(t, h1.ServerConfig{Limits: lim, Memo: &s.w.lines, Exchanges: &s.w.requests, Request: s.request})
