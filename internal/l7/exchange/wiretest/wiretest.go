@@ -65,6 +65,7 @@ type Wire struct {
 	Sched      Sched
 	Out        []byte
 	Full       int // what Pending says
+	Early      bool // what Unread says
 	Paused     bool
 	HalfClosed bool // by us
 	Ended      bool
@@ -81,6 +82,9 @@ func (w *Wire) Write(b []byte) {
 
 // Pending implements exchange.Transport.
 func (w *Wire) Pending() int { return w.Full }
+
+// Unread implements exchange.Transport.
+func (w *Wire) Unread() bool { return w.Early }
 
 // Pause implements exchange.Transport.
 func (w *Wire) Pause() { w.Paused = true }
