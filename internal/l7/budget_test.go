@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"fairlead.io/fairlead/internal/mesh"
 )
 
 // TestBudget: a pod's connections make us keep what its budget allows and little more, whatever they do; what is beyond it is given up
@@ -211,4 +213,42 @@ func TestBudgetOfHeads(t *testing.T) {
 	end()
 	group.Wait()
 	eventually(t, "there is room again", func() bool { return serving(httpClient(t, s.honest, false)) == nil })
+}
+
+// TestBudgetOfOpaque: connections of opaque bytes that wait for their app hold little when many do, and lose nothing.
+func TestBudgetOfOpaque(t *testing.T) {
+	const budget, conns, size = 3 << 20, 150, 512 << 10
+	w := newWorld(t)
+	client, server := w.pod(1, true), w.pod(2, true)
+	release := make(chan struct{})
+	var got atomic.Int64
+	in := w.in(server, 8080, w.tcpApp(func(c *net.TCPConn) {
+		c.SetReadBuffer(4096)
+		<-release
+		c.SetReadBuffer(1 << 20)
+		n, _ := io.Copy(io.Discard, c)
+		got.Add(n)
+	}))
+	out := w.out(client, w.service("10.96.0.1:80", mesh.TCP, w.endpoint(server, 8080)))
+	small := func(c *Config) { c.Limits.Buffered = budget }
+	e := []*Engine{w.node(nil, small, client.spec([]net.Listener{out}, nil)), w.node(nil, small, server.spec(nil, []net.Listener{in}))}
+	var group sync.WaitGroup
+	for range conns {
+		c := dial(t, out)
+		group.Go(func() {
+			defer c.Close()
+			c.Write(make([]byte, size))
+		})
+	}
+	var most int64
+	for range 100 { // one second
+		time.Sleep(10 * time.Millisecond)
+		most = max(most, e[0].budget.Used(), e[1].budget.Used())
+	}
+	if most == 0 || most > budget*2/3 {
+		t.Errorf("%d KiB were held, want some and at most two thirds of %d", most>>10, budget>>10)
+	}
+	close(release)
+	group.Wait()
+	eventually(t, "all has come", func() bool { return got.Load() == conns*size })
 }

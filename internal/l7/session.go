@@ -101,8 +101,12 @@ func (s *httpSession) budget() *exchange.Budget { return &s.f.p.budgets[s.f.dir]
 
 // framed makes the codec of HTTP/2.
 func (s *httpSession) framed() *h2.Server {
-	srv := h2.NewServer(s.t, h2.ServerConfig{Limits: s.w.e.lim.HTTP, Private: s.route.private, Budget: s.budget(), Shared: &s.w.shared,
-		Exchanges: &s.w.requests, Request: s.request})
+	cfg := h2.ServerConfig{Limits: s.w.e.lim.HTTP, Private: s.route.private, Budget: s.budget(), Shared: &s.w.shared,
+		Exchanges: &s.w.requests, Request: s.request}
+	if cfg.Private {
+		cfg.Ping = meshPing // a node that has lost its power sends no FIN
+	}
+	srv := h2.NewServer(s.t, cfg)
 	s.Protocol, s.server = srv, srv
 	return srv
 }

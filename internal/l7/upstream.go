@@ -11,7 +11,7 @@ import (
 	"fairlead.io/fairlead/internal/l7/loop"
 )
 
-// meshPing is the silence after which a mesh connection is tried. Apps are not pinged: some take it for an attack.
+// meshPing is the silence after which a mesh connection is tried, from both of its ends. Apps are not pinged: some take it for an attack.
 const meshPing = 30 * time.Second
 
 // client is what the codecs' clients have in common.

@@ -93,8 +93,8 @@ func (s *serverRole) headers(id uint32, fields []exchange.Field, how block) erro
 		switch {
 		case s.ended.has(id):
 			return fatal(codeClosed, "HEADERS on a closed stream")
-		case s.reset.has(id):
-			return s.flood.control(s.t.Loop().Now(), &s.lim)
+		case s.reset.has(id) || s.reset.full(): // they were too many to know all of them
+			return s.crossed()
 		}
 		return fatal(codeProtocol, "stream number does not grow")
 	}
@@ -141,17 +141,19 @@ func (s *serverRole) begin(id uint32, h *exchange.Head, end bool) {
 // refuse resets a stream that never was an exchange.
 func (s *serverRole) refuse(id uint32, why code) error {
 	s.reset.add(id)
+	s.flood.excuse(behindReset)
 	s.writeReset(id, why)
-	return s.flood.reset(s.t.Loop().Now(), &s.lim)
+	return s.resetMany()
 }
 
 func (s *serverRole) tooLarge(id uint32, end bool) error {
 	s.reset.add(id)
+	s.flood.excuse(behindReset)
 	s.writeResponse(id, &exchange.Head{Status: 431, Version: exchange.HTTP2, Length: 0}, true)
 	if !end {
 		s.writeReset(id, codeNone)
 	}
-	return s.flood.reset(s.t.Loop().Now(), &s.lim)
+	return s.resetMany()
 }
 
 func (s *serverRole) trailers(st *stream, fields []exchange.Field, how block) error {
