@@ -217,15 +217,13 @@ func TestBudgetOfHeads(t *testing.T) {
 
 // TestBudgetOfOpaque: connections of opaque bytes that wait for their app hold little when many do, and lose nothing.
 func TestBudgetOfOpaque(t *testing.T) {
-	const budget, conns, size = 3 << 20, 150, 512 << 10
+	const budget, conns, size = 3 << 20, 30, 6 << 20
 	w := newWorld(t)
 	client, server := w.pod(1, true), w.pod(2, true)
 	release := make(chan struct{})
 	var got atomic.Int64
 	in := w.in(server, 8080, w.tcpApp(func(c *net.TCPConn) {
-		c.SetReadBuffer(4096)
 		<-release
-		c.SetReadBuffer(1 << 20)
 		n, _ := io.Copy(io.Discard, c)
 		got.Add(n)
 	}))

@@ -19,7 +19,7 @@ func TestSilentClients(t *testing.T) {
 			}
 			defer l.Close()
 			e := New(Config{})
-			s := &httpSession{f: &flow{e: e}, w: newWorker(e, l), route: &route{private: private}}
+			s := &httpSession{f: &flow{e: e, p: &pod{}}, w: newWorker(e, l), route: &route{private: private}}
 			w := &wiretest.Wire{}
 			p := s.start(w, KindHTTP2)
 			w.Feed(p, newScript().out, 1<<20)
