@@ -2,6 +2,8 @@ package l7
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -28,9 +30,10 @@ type siege struct {
 	honest   net.Listener // the same, or that of another pod of the node
 	other    net.Listener
 	rec      *ledger
-	requests atomic.Int64  // that the app has had
-	stall    chan struct{} // what /stall waits for
-	peak     uint64        // of the heap
+	stall    chan struct{}   // what /stall waits for
+	rogue    func() net.Conn // to the app's node, as a node that serves the attacker's pod
+	requests atomic.Int64    // that the app has had
+	peak     uint64          // of the heap
 }
 
 // besiege has the app answer with app (HTTP/1) or, framed, with an app of HTTP/2 whose responses are large.
@@ -51,6 +54,16 @@ func besiege(t *testing.T, framed bool, change func(*Config), app func(*siege, *
 	}
 	in := w.in(server, 8080, ln)
 	dest := w.service("10.96.0.1:80", protocol, w.endpoint(server, 8080))
+	s.rogue = func() net.Conn {
+		e, spec := w.endpoint(server, 8080), client.spec(nil, nil)
+		c, err := w.Dial(context.Background(), spec, e.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		cfg, _ := w.ClientTLS(spec, &e, ALPNHTTP)
+		return tls.Client(c, cfg)
+	}
 	s.out, s.other = w.out(client, dest), w.out(neighbour, dest)
 	s.honest = s.out
 	w.node(s.rec, change, client.spec([]net.Listener{s.out}, nil), neighbour.spec([]net.Listener{s.other}, nil))
@@ -204,7 +217,7 @@ func TestFloods(t *testing.T) {
 			}
 			s.during(true, 48<<20, func() {
 				for began := time.Now(); time.Since(began) < 100*time.Millisecond; {
-					if got := s.flood(tt.open, tt.wave, tt.n); got != tt.want {
+					if got := s.flood(dial(t, s.out), tt.open, tt.wave, tt.n); got != tt.want {
 						t.Errorf("the connection ended with %q, want %q (%s)", got, tt.want, tt.why)
 					}
 				}
@@ -216,13 +229,12 @@ func TestFloods(t *testing.T) {
 	}
 }
 
-// flood makes a connection, floods it, and tells how it ended.
-func (s *siege) flood(open func(*script), wave func(*script, int), n int) string {
+// flood floods c, and tells how it ended.
+func (s *siege) flood(c net.Conn, open func(*script), wave func(*script, int), n int) string {
 	in := newScript()
 	if open != nil {
 		open(in)
 	}
-	c := dial(s.t, s.out)
 	defer c.Close()
 	var group sync.WaitGroup
 	defer group.Wait()

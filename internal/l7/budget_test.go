@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"fairlead.io/fairlead/internal/mesh"
 )
 
 // TestBudget: a pod's connections make us keep what its budget allows and little more, whatever they do; what is beyond it is given up
@@ -81,6 +83,20 @@ func attackers(s *siege, n int, say func(*net.TCPConn)) func() {
 		}
 		group.Wait()
 	}
+}
+
+// TestBudgetOfAll: what all pods of a node hold is bounded too; a pod that holds little does not notice.
+func TestBudgetOfAll(t *testing.T) {
+	s := besiege(t, true, func(c *Config) { c.Limits.BufferedAll = 3 << 20 }, nil)
+	s.honest = s.other
+	s.during(true, 2*2*3<<20+24<<20, func() {
+		defer attackers(s, 2, func(c *net.TCPConn) {
+			c.SetReadBuffer(4096)
+			c.Write(newScript().frame(4, 0, 0, "\x00\x04\x00\x00\x00\x00").gets(100).out)
+		})()
+		eventually(t, "something is given up", func() bool { return s.rec.count(EventBufferLimit) > 0 })
+		time.Sleep(700 * time.Millisecond) // how long the attack is looked at
+	})
 }
 
 // TestBudgetOfBodies: an app that does not read what it is sent is its clients' loss, not ours: they are told with 503, and the
@@ -197,4 +213,40 @@ func TestBudgetOfHeads(t *testing.T) {
 	end()
 	group.Wait()
 	eventually(t, "there is room again", func() bool { return serving(httpClient(t, s.honest, false)) == nil })
+}
+
+// TestBudgetOfOpaque: connections of opaque bytes that wait for their app hold little when many do, and lose nothing.
+func TestBudgetOfOpaque(t *testing.T) {
+	const budget, conns, size = 3 << 20, 30, 6 << 20
+	w := newWorld(t)
+	client, server := w.pod(1, true), w.pod(2, true)
+	release := make(chan struct{})
+	var got atomic.Int64
+	in := w.in(server, 8080, w.tcpApp(func(c *net.TCPConn) {
+		<-release
+		n, _ := io.Copy(io.Discard, c)
+		got.Add(n)
+	}))
+	out := w.out(client, w.service("10.96.0.1:80", mesh.TCP, w.endpoint(server, 8080)))
+	small := func(c *Config) { c.Limits.Buffered = budget }
+	e := []*Engine{w.node(nil, small, client.spec([]net.Listener{out}, nil)), w.node(nil, small, server.spec(nil, []net.Listener{in}))}
+	var group sync.WaitGroup
+	for range conns {
+		c := dial(t, out)
+		group.Go(func() {
+			defer c.Close()
+			c.Write(make([]byte, size))
+		})
+	}
+	var most int64
+	for range 100 { // one second
+		time.Sleep(10 * time.Millisecond)
+		most = max(most, e[0].budget.Used(), e[1].budget.Used())
+	}
+	if most == 0 || most > budget*2/3 {
+		t.Errorf("%d KiB were held, want some and at most two thirds of %d", most>>10, budget>>10)
+	}
+	close(release)
+	group.Wait()
+	eventually(t, "all has come", func() bool { return got.Load() == conns*size })
 }

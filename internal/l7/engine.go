@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"fairlead.io/fairlead/internal/l7/exchange"
 	"fairlead.io/fairlead/internal/l7/loop"
 )
 
@@ -30,8 +31,9 @@ type Engine struct {
 	warned   warned
 	work     sync.WaitGroup // goroutines of connections, acceptors and retiring pods
 	pods     map[string]*pod
-	drained  drain        // what the pods have been told of it; Run's goroutine only
-	live     atomic.Int64 // connections
+	drained  drain           // what the pods have been told of it; Run's goroutine only
+	live     atomic.Int64    // connections
+	budget   exchange.Budget // of all pods
 	changed  chan struct{}
 	doubted  chan struct{}
 	quit     chan struct{}                 // closed when Run is about to end
@@ -57,7 +59,7 @@ func New(cfg Config) *Engine {
 		cfg.Recorder = nobody{}
 	}
 	lim := cfg.Limits.withDefaults()
-	return &Engine{
+	e := &Engine{
 		cfg: cfg, log: cfg.Log, brain: cfg.Brain, rec: cfg.Recorder, lim: lim,
 		learnt:   learnt{limit: lim.Learnt},
 		pods:     map[string]*pod{},
@@ -67,6 +69,9 @@ func New(cfg Config) *Engine {
 		quit:     make(chan struct{}),
 		original: func(c net.Conn) netip.AddrPort { return addrPort(c.LocalAddr()) },
 	}
+	e.budget.Limit = lim.BufferedAll
+	e.budget.Short = func() { e.shed(&e.budget) }
+	return e
 }
 
 // Set replaces the pods that are served. It returns at once; the change is made by Run.

@@ -17,8 +17,10 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"time"
 
 	"fairlead.io/fairlead/internal/l7/balance"
@@ -43,23 +45,24 @@ type Config struct {
 
 // Limits bound what a connection may cost. A zero field means its default.
 type Limits struct {
-	Detect    time.Duration // how long the first bytes are waited for before both sides may speak: 20 ms
-	Handshake time.Duration // a TLS handshake; the key may be behind a slow signer: 10 s
-	Patience  time.Duration // how much longer a client is waited for where clients have spoken HTTP: 1 s
-	Hello     time.Duration // the wait for a mesh peer's ClientHello, and for the rest of one that has begun: 1 s
-	Connect   time.Duration // one attempt to connect: 5 s
-	Resolve   time.Duration // Brain.Outbound: 5 s
-	Attempts  int           // endpoints that are tried for one connection or request: 3
-	Idle      time.Duration // an HTTP connection without a request: 5 min
-	PoolIdle  time.Duration // an upstream HTTP connection without a request: 1 min
-	TCPIdle   time.Duration // an opaque connection without a byte: for ever
-	Learnt    int           // destinations per pod whose protocol is remembered: 1024
-	Replay    int           // request body bytes kept to send a request again: 64 KiB
-	Conns     int64         // connections per pod and direction: 10000
-	Requests  int64         // requests in flight per pod and direction: 10000
-	Buffered  int64         // bytes that the connections of a pod may make us keep, per direction: 64 MiB
-	Shakes    int           // handshakes that a pod answers in a second, twice as many at once: 1000
-	HTTP      exchange.Limits
+	Detect      time.Duration // how long the first bytes are waited for before both sides may speak: 20 ms
+	Handshake   time.Duration // a TLS handshake; the key may be behind a slow signer: 10 s
+	Patience    time.Duration // how much longer a client is waited for where clients have spoken HTTP: 1 s
+	Hello       time.Duration // the wait for a mesh peer's ClientHello, and for the rest of one that has begun: 1 s
+	Connect     time.Duration // one attempt to connect: 5 s
+	Resolve     time.Duration // Brain.Outbound: 5 s
+	Attempts    int           // endpoints that are tried for one connection or request: 3
+	Idle        time.Duration // an HTTP connection without a request: 5 min
+	PoolIdle    time.Duration // an upstream HTTP connection without a request: 1 min
+	TCPIdle     time.Duration // an opaque connection without a byte: for ever
+	Learnt      int           // destinations per pod whose protocol is remembered: 1024
+	Replay      int           // request body bytes kept to send a request again: 64 KiB
+	Conns       int64         // connections per pod and direction: 10000
+	Requests    int64         // requests in flight per pod and direction: 10000
+	Buffered    int64         // bytes that the connections of a pod may make us keep, per direction: 64 MiB
+	BufferedAll int64         // ... and those of all pods: half of GOMEMLIMIT, or 512 MiB without one
+	Shakes      int           // handshakes that a pod answers in a second, twice as many at once: 1000
+	HTTP        exchange.Limits
 }
 
 func (l Limits) withDefaults() Limits {
@@ -77,6 +80,11 @@ func (l Limits) withDefaults() Limits {
 	fill(&l.Conns, 10000)
 	fill(&l.Requests, 10000)
 	fill(&l.Buffered, 64<<20)
+	all := int64(512 << 20)
+	if m := debug.SetMemoryLimit(-1); m < math.MaxInt64 { // -1 only asks
+		all = m / 2
+	}
+	fill(&l.BufferedAll, all)
 	fill(&l.Shakes, 1000)
 	l.HTTP = l.HTTP.WithDefaults()
 	return l

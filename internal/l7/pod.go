@@ -57,9 +57,9 @@ func newPod(e *Engine, spec *Pod) *pod {
 	p.ctx, p.cancel = context.WithCancelCause(context.Background())
 	p.spec.Store(spec)
 	for d := range p.budgets {
-		p.budgets[d].Limit = e.lim.Buffered
+		p.budgets[d].Limit, p.budgets[d].Whole = e.lim.Buffered, &e.budget
 		p.budgets[d].Refused = func() { e.rec.Event(p.spec.Load(), Direction(d), EventBufferLimit) }
-		p.budgets[d].Short = func() { p.shed(Direction(d)) }
+		p.budgets[d].Short = func() { e.shed(&p.budgets[d]) }
 	}
 	context.AfterFunc(p.ctx, p.abortAll)
 	return p

@@ -43,6 +43,8 @@ func (t *target) direction() Direction {
 	return Outbound
 }
 
+func (g *group) budget() *exchange.Budget { return &g.t.pod.budgets[g.t.direction()] }
+
 // group is the upstream connections to one target.
 type group struct {
 	w       *worker

@@ -3,10 +3,10 @@ package l7
 import (
 	"io"
 	"net"
-	"sync"
 	"time"
 
 	"fairlead.io/fairlead/internal/l7/exchange"
+	"fairlead.io/fairlead/internal/l7/loop"
 )
 
 // relay forwards an opaque connection until both directions have ended. An end of input is passed on as a half-close;
@@ -86,6 +86,9 @@ func (f *flow) copy(dst, src stream, first []byte) (int64, error) {
 // spliced is after how many bytes a copy within the kernel gives way.
 const spliced = 256 << 10
 
+// muchAtOnce is what only a connection reads at once that moves much.
+const muchAtOnce = 4 << 10
+
 // splice has the bytes stay in the kernel.
 func (f *flow) splice(dst, src *net.TCPConn) (n int64, err error) {
 	for {
@@ -98,55 +101,41 @@ func (f *flow) splice(dst, src *net.TCPConn) (n int64, err error) {
 	}
 }
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
-
-// copyBuffer is what is left where splice cannot be used: TLS, and idle time limits. A connection that waits holds a
-// small buffer only; one that has much to say borrows a large one.
+// copyBuffer is what is left where splice cannot be used: TLS, and idle time limits. A connection that waits holds no buffer.
 func (f *flow) copyBuffer(dst, src stream) (n int64, err error) {
-	small := make([]byte, 1<<10)
-	var large *[]byte
-	var kept exchange.Account
 	budget := &f.p.budgets[f.dir]
+	in, err := loop.NewIntake(src, budget.Tight)
+	if err != nil {
+		return 0, err
+	}
+	var kept exchange.Account
 	kept.Open(budget)
-	defer func() {
-		if large != nil {
-			buffers.Put(large)
-			kept.Set(0)
-		}
-	}()
+	defer kept.Set(0)
 	idle := f.e.lim.TCPIdle
 	for {
-		buf := small
-		if large != nil {
-			buf = *large
-		}
 		if idle > 0 {
 			src.SetReadDeadline(time.Now().Add(idle))
 		}
-		m, rerr := src.Read(buf)
-		if m > 0 {
+		b, rerr := in.Read()
+		if len(b) > 0 {
 			if idle > 0 {
 				dst.SetWriteDeadline(time.Now().Add(idle))
 			}
-			w, werr := dst.Write(buf[:m])
+			kept.Set(in.Size()) // as long as dst does not take it
+			w, werr := in.Pass(dst)
+			kept.Set(0)
 			n += int64(w)
 			if werr != nil {
 				return n, werr
 			}
 		}
-		switch {
-		case rerr == io.EOF:
+		if rerr == io.EOF {
 			return n, nil
-		case rerr != nil:
+		}
+		if rerr != nil {
 			return n, rerr
-		case m == len(small) && large == nil && !budget.Tight():
-			large = buffers.Get().(*[]byte)
-			kept.Set(len(*large))
-		case m < len(small) && large != nil:
-			buffers.Put(large)
-			large = nil
-			kept.Set(0)
-		case large != nil:
+		}
+		if len(b) >= muchAtOnce {
 			f.e.giveWay()
 		}
 	}

@@ -81,12 +81,14 @@ func (f *flow) serveHTTP(k Kind, r *route) {
 func (s *httpSession) start(t exchange.Transport, k Kind) exchange.Protocol {
 	s.t, s.last = t, s.w.l.Now()
 	s.w.sessions[s] = struct{}{}
-	lim, budget := s.w.e.lim.HTTP, &s.f.p.budgets[s.f.dir]
 	if k == KindHTTP2 {
-		srv := h2.NewServer(t, h2.ServerConfig{Limits: lim, Private: s.route.private, Budget: budget, Shared: &s.w.shared, Exchanges: &s.w.requests, Request: s.request})
-		s.Protocol, s.server = srv, srv
+		s.framed()
 	} else {
-		srv := h1.NewServer(t, h1.ServerConfig{Limits: lim, Budget: budget, Memo: &s.w.lines, Exchanges: &s.w.requests, Request: s.request})
+		cfg := h1.ServerConfig{Limits: s.w.e.lim.HTTP, Budget: s.budget(), Memo: &s.w.lines, Exchanges: &s.w.requests, Request: s.request}
+		if d := s.route.dst; d != nil && d.Port.Protocol == mesh.HTTP2 { // elsewhere the server may know HTTP/1.1 only
+			cfg.Framed = s.upgraded
+		}
+		srv := h1.NewServer(t, cfg)
 		s.Protocol, s.server = srv, srv
 	}
 	s.f.e.rec.ConnOpened(&s.f.rec)
@@ -96,6 +98,28 @@ func (s *httpSession) start(t exchange.Transport, k Kind) exchange.Protocol {
 		s.server.Drain()
 	}
 	return s
+}
+
+func (s *httpSession) budget() *exchange.Budget { return &s.f.p.budgets[s.f.dir] }
+
+// framed makes the codec of HTTP/2.
+func (s *httpSession) framed() *h2.Server {
+	cfg := h2.ServerConfig{Limits: s.w.e.lim.HTTP, Private: s.route.private, Budget: s.budget(), Shared: &s.w.shared,
+		Exchanges: &s.w.requests, Request: s.request}
+	if cfg.Private {
+		cfg.Ping = meshPing // a node that has lost its power sends no FIN
+	}
+	srv := h2.NewServer(s.t, cfg)
+	s.Protocol, s.server = srv, srv
+	return srv
+}
+
+// upgraded goes on in HTTP/2 with what a client of HTTP/1.1 has asked.
+func (s *httpSession) upgraded(h *exchange.Head, settings []byte) {
+	srv := s.framed()
+	srv.Upgraded(h, settings)
+	s.t.Pause() // what has come behind the request is fed to the new codec
+	s.t.Resume()
 }
 
 func (s *httpSession) arrived() *Arrival {
@@ -158,8 +182,7 @@ func (s *httpSession) request(x *exchange.Exchange, h *exchange.Head, end bool) 
 		x.Fail(503, grpcExhausted, "request_limit", "too many requests in flight")
 		return
 	}
-	b := &f.p.budgets[f.dir]
-	if b.Full() {
+	if b := s.budget(); b.Full() {
 		f.p.requests[f.dir].Add(-1)
 		b.Refuse()
 		x.Fail(503, grpcExhausted, "buffer_limit", "too much is waiting for this pod")

@@ -11,7 +11,7 @@ import (
 	"fairlead.io/fairlead/internal/l7/loop"
 )
 
-// meshPing is the silence after which a mesh connection is tried. Apps are not pinged: some take it for an attack.
+// meshPing is the silence after which a mesh connection is tried, from both of its ends. Apps are not pinged: some take it for an attack.
 const meshPing = 30 * time.Second
 
 // client is what the codecs' clients have in common.
@@ -37,7 +37,7 @@ type upstream struct {
 
 func newUpstream(g *group, t exchange.Transport) *upstream {
 	u := &upstream{g: g, last: g.w.l.Now()}
-	lim, budget := g.w.e.lim.HTTP, &g.t.pod.budgets[g.t.direction()]
+	lim, budget := g.w.e.lim.HTTP, g.budget()
 	if g.t.wire == wireH1 {
 		u.h1 = h1.NewClient(t, h1.ClientConfig{Limits: lim, Budget: budget, Memo: &g.w.lines, OnIdle: func(*h1.Client) { u.ready() }})
 		u.client = u.h1

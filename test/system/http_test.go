@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"fairlead.io/fairlead/internal/testnet"
 )
@@ -115,6 +118,39 @@ func (w *webs) ask(t *testing.T, version string, addr netip.AddrPort, server *te
 	if got := curl(t, w.client, version, "-o", "/dev/null", "-o", "/dev/null", "-w", "%{num_connects},", url+"/show", url+"/show"); got != "1,0," {
 		t.Errorf("connections of two requests: %s", got)
 	}
+}
+
+// TestCurlUpgrades has curl ask for HTTP/2 by Upgrade. It gets it where the port is declared to be HTTP/2 in the clear.
+func TestCurlUpgrades(t *testing.T) {
+	needs(t, "curl")
+	w := newWebs(t)
+	declared := testnet.Service("app", w.servers["far"].Name, 80, 8080)
+	declared.Name = unique(t, "framed")
+	protocol := "kubernetes.io/h2c"
+	declared.Spec.Ports[0].AppProtocol = &protocol
+	ask := func(addr netip.AddrPort) string {
+		out := curl(t, w.client, "--http2", "-w", "%{http_version}", "http://"+addr.String()+"/show")
+		var seen struct{ Proto string }
+		dec := json.NewDecoder(strings.NewReader(out))
+		if err := dec.Decode(&seen); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		version, _ := io.ReadAll(dec.Buffered())
+		return strings.TrimSpace(string(version)) + " " + seen.Proto
+	}
+	framed := addService(t, w.m, declared)[0]
+	eventually(t, 10*time.Second, "the node knows the service, and HTTP/2 is spoken on both sides", func() error {
+		if got := ask(framed); got != "2 HTTP/2.0" {
+			return errors.New(got)
+		}
+		return nil
+	})
+	viaMesh(t, w.m, w.client, w.servers["far"], func() { ask(framed) })
+	viaMesh(t, w.m, w.client, w.servers["far"], func() {
+		if got := ask(w.services["far"][0]); got != "1.1 HTTP/1.1" {
+			t.Errorf("on a port that declares nothing: %s", got)
+		}
+	})
 }
 
 // TestCurlBodies sends and gets 5 MB in each way that there is.

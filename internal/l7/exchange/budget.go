@@ -20,11 +20,13 @@ const (
 //   - above five sixths it is critical: what would hold more than its share is given up even if it flows;
 //   - above Limit it is full: new connections and requests are refused.
 //
-// It is used from any goroutine. A nil Budget has no limit.
+// What is short with the budget that it is part of is so, too, but only its own limit makes it full. It is used from any
+// goroutine. A nil Budget has no limit.
 type Budget struct {
 	Limit   int64
-	Short   func() // called each time that it becomes short; may be nil
-	Refused func() // called for each thing that was refused or given up; may be nil
+	Whole   *Budget // of all pods; may be nil
+	Short   func()  // called each time that it becomes short; may be nil
+	Refused func()  // called for each thing that was refused or given up; may be nil
 
 	used atomic.Int64
 }
@@ -38,19 +40,24 @@ func (b *Budget) Used() int64 {
 }
 
 // Tight tells whether nobody should get more room than the least.
-func (b *Budget) Tight() bool { return b.over(2) }
+func (b *Budget) Tight() bool { return b.above(2) }
 
 // IsShort tells whether what does not flow has to keep to its share.
-func (b *Budget) IsShort() bool { return b.over(4) }
+func (b *Budget) IsShort() bool { return b.above(4) }
 
 // Critical tells whether everybody has to keep to his share.
-func (b *Budget) Critical() bool { return b.over(5) }
+func (b *Budget) Critical() bool { return b.above(5) }
 
 // Full tells whether there is no room for anybody new.
 func (b *Budget) Full() bool { return b.over(6) }
 
+func (b *Budget) above(sixths int64) bool { return b.over(sixths) || b != nil && b.Whole.over(sixths) }
+
 // over tells whether more than so many sixths are in use.
 func (b *Budget) over(sixths int64) bool { return b != nil && b.used.Load() > b.Limit/6*sixths }
+
+// Within tells whether b is all, or a part of it.
+func (b *Budget) Within(all *Budget) bool { return b != nil && (b == all || b.Whole == all) }
 
 // HighWater is the mark that codecs keep to.
 func (b *Budget) HighWater() int {
@@ -71,6 +78,9 @@ func (b *Budget) add(n int) {
 	now, short := b.used.Add(int64(n)), b.Limit/6*4
 	if now > short && now-int64(n) <= short && b.Short != nil {
 		b.Short()
+	}
+	if b.Whole != nil {
+		b.Whole.add(n)
 	}
 }
 
@@ -102,8 +112,8 @@ func (a *Account) Set(n int) {
 // Add says that n bytes more are kept, or fewer.
 func (a *Account) Add(n int) { a.Set(a.held + n) }
 
-// Of tells whether b is what it counts in.
-func (a *Account) Of(b *Budget) bool { return a.b == b }
+// Of tells whether b is what it counts in, or the whole of that.
+func (a *Account) Of(b *Budget) bool { return a.b.Within(b) }
 
 // Held is how many bytes are kept.
 func (a *Account) Held() int { return a.held }

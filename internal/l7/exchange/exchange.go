@@ -19,6 +19,8 @@ type Transport interface {
 	Write(b []byte)
 	// Pending is how many written bytes the kernel has not taken yet.
 	Pending() int
+	// Unread tells whether the kernel has bytes, or an end, that were not read yet. Over TLS it is false.
+	Unread() bool
 	// Pause and Resume stop and start reading; both are idempotent. After Resume, bytes that Feed had left over are
 	// fed again even if none have come behind them, on a later turn: never inside of Resume or of Feed.
 	Pause()

@@ -21,7 +21,7 @@ type Limits struct {
 	ConnGrown    int32  // to which a connection's does: 16 MiB
 	Block        int    // a compressed header block, CONTINUATIONs included: 64 KiB
 	Fragments    int    // CONTINUATION frames of one block: 16
-	Resets       int    // streams reset by the peer or for its errors, each second: 1000
+	Resets       int    // streams reset by a client or for its errors, each second: 1000, and 25 times as many between nodes
 	Controls     int    // PING, SETTINGS, PRIORITY, empty DATA and unknown frames, each second: 1000
 	Backlog      int    // bytes of control frames that the peer does not read: 1 MiB above HighWater
 }

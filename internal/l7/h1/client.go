@@ -16,6 +16,11 @@ type ClientConfig struct {
 }
 
 // Client is the upstream end: it sends one request at a time and reads its response.
+//
+// What comes behind a response belongs to no request: the connection is closed, be it that it came with the response, while the connection
+// was idle, or that the kernel has it when the next request is about to be written. Responses of HTTP/1.1 have no number, so that what
+// a server sends later than that is the next one's response for us, as for every client. Who can be given it is bounded by who shares the
+// connection: the clients of one pod.
 type Client struct {
 	t    exchange.Transport
 	cfg  ClientConfig

@@ -97,6 +97,7 @@ type facts struct {
 	te, upgrading bool
 	upgrade       string
 	options       []string // names in Connection, beyond the known options
+	settings      []string // the values of HTTP2-Settings, if Connection names it
 }
 
 // parseFields reads the header lines of b, which ends with an empty one, behind those in fields. Fields that concern this
@@ -186,6 +187,9 @@ next:
 	for _, field := range fields {
 		for _, o := range f.options {
 			if exchange.Same(field.Name, o) {
+				if exchange.Same(o, "http2-settings") {
+					f.settings = append(f.settings, field.Value)
+				}
 				continue next
 			}
 		}

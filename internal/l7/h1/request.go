@@ -8,11 +8,13 @@ import (
 
 // request is a parsed request head with what it says about its connection.
 type request struct {
-	head    exchange.Head
-	body    kind
-	persist bool
-	expect  bool
-	tunnel  bool
+	head     exchange.Head
+	body     kind
+	persist  bool
+	expect   bool
+	tunnel   bool
+	framed   bool   // it may go on as HTTP/2
+	settings string // HTTP2-Settings, if so
 }
 
 // parse reads a head that ends with its empty line. What was in r is gone, but for its room.
@@ -50,9 +52,13 @@ func (r *request) parse(block []byte, memo *Memo) error {
 	if v, ok := exchange.Get(fields, "expect"); ok {
 		r.expect = strings.EqualFold(v, "100-continue")
 	}
-	// An upgrade to HTTP/2 in clear text is obsolete (RFC 9113 section 3.1); one with a body may be ignored.
-	if f.upgrading && f.upgrade != "" && h.Version >= exchange.HTTP11 && r.body == none && !hasOption(f.upgrade, "h2c") {
-		h.Protocol = f.upgrade
+	if f.upgrading && f.upgrade != "" && h.Version >= exchange.HTTP11 && r.body == none { // one with a body may be ignored
+		switch {
+		case !hasOption(f.upgrade, "h2c"):
+			h.Protocol = f.upgrade
+		case len(f.settings) == 1 && h.Method != "CONNECT": // RFC 7540 section 3.2
+			r.framed, r.settings = true, f.settings[0]
+		}
 	}
 	return r.tunnels()
 }

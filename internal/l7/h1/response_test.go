@@ -112,6 +112,35 @@ func TestReuse(t *testing.T) {
 	}
 }
 
+// TestUnreadInput: a connection that has served, and on which something has come that nobody has asked for, takes no request. On a new one
+// a server may have spoken early: that is its first response.
+func TestUnreadInput(t *testing.T) {
+	w := &wiretest.Wire{Early: true}
+	c := NewClient(w, ClientConfig{})
+	send := func() error {
+		x := &exchange.Exchange{Down: wiretest.Payer{Sink: &wiretest.Sink{}}}
+		x.RequestEnded()
+		err := c.Send(x, &exchange.Head{Method: "GET", Path: "/", Version: exchange.HTTP11, Length: -1}, true)
+		if err == nil {
+			x.Bind(c)
+		}
+		return err
+	}
+	if err := send(); err != nil {
+		t.Fatal(err)
+	}
+	w.Early = false
+	w.Feed(c, []byte("HTTP/1.1 204 N\r\n\r\n"), 1<<20)
+	if err := send(); err != nil {
+		t.Fatal(err)
+	}
+	w.Feed(c, []byte("HTTP/1.1 204 N\r\n\r\n"), 1<<20)
+	w.Early, w.Out = true, nil
+	if err := send(); err != ErrBusy || len(w.Out) > 0 || !w.Ended || c.Idle() {
+		t.Errorf("sent %q, %v; closed %v, idle %v", w.Out, err, w.Ended, c.Idle())
+	}
+}
+
 // TestMismatchedBody gives the writers bodies that do not fit their length: the connection must not go on.
 func TestMismatchedBody(t *testing.T) {
 	for _, body := range []string{"ab", "abcd"} {

@@ -10,6 +10,10 @@ func (c *Client) Send(x *exchange.Exchange, h *exchange.Head, end bool) error {
 	if !c.Idle() {
 		return ErrBusy
 	}
+	if c.served > 0 && c.t.Unread() { // and nobody has asked for it, or it is the end
+		c.close()
+		return ErrBusy
+	}
 	x.Hold()
 	c.x, c.state, c.scan = x, atHead, scanner{}
 	c.reqEnded, c.respEnded, c.anybyte = end, false, false

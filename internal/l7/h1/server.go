@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"encoding/base64"
 	"strings"
 
 	"fairlead.io/fairlead/internal/l7/exchange"
@@ -16,6 +17,9 @@ type ServerConfig struct {
 	Budget  *exchange.Budget
 	// Exchanges, if set, is where exchanges come from.
 	Exchanges exchange.Source
+	// Framed, if set, takes the connection over behind a request that asks for HTTP/2 (RFC 7540 section 3.2), which has been
+	// answered with 101: settings is the payload of SETTINGS that came with it. The server does nothing any more.
+	Framed func(h *exchange.Head, settings []byte)
 	// Refused, if set, is told of each request that could not be parsed.
 	Refused func(status int, detail string)
 	// OnClosed, if set, is called once, when the connection has ended.
@@ -33,6 +37,7 @@ const (
 	atTunnel              // bytes, both ways
 	atDrain               // in a body that nobody wants any more
 	atEnd                 // nothing more is read
+	atOther               // another codec has the connection
 )
 
 // Server is the downstream end: it reads requests and writes their responses, one at a time.
@@ -112,6 +117,9 @@ func (s *Server) Feed(b []byte) (int, error) {
 			break
 		}
 		n += k
+		if s.state == atOther {
+			return n, nil
+		}
 	}
 	if s.state == atEnd {
 		return len(b), nil
@@ -151,9 +159,28 @@ func (s *Server) readHead(b []byte) int {
 		s.refuse(err)
 		return 0
 	}
-	s.begin(&s.head)
+	if !s.switched(&s.head) {
+		s.begin(&s.head)
+	}
 	s.head.forget()
 	return end
+}
+
+// switched hands the connection over to HTTP/2, if that is asked for in good order and somebody takes it.
+func (s *Server) switched(r *request) bool {
+	if !r.framed || s.cfg.Framed == nil || s.draining {
+		return false
+	}
+	settings, err := base64.RawURLEncoding.DecodeString(r.settings)
+	if err != nil || len(settings)%6 != 0 {
+		return false
+	}
+	s.cancelTimer()
+	s.state = atOther
+	s.t.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"))
+	r.head.Version = exchange.HTTP2
+	s.cfg.Framed(&r.head, settings)
+	return true
 }
 
 // begin starts an exchange.

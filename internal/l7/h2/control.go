@@ -19,11 +19,8 @@ func (c *conn) onSettings(f *frame) error {
 	if len(f.payload)%6 != 0 || len(f.payload) > 6*64 {
 		return fatal(codeSize, "malformed SETTINGS")
 	}
-	for p := f.payload; len(p) > 0; p = p[6:] {
-		v := uint32(p[2])<<24 | uint32(p[3])<<16 | uint32(p[4])<<8 | uint32(p[5])
-		if err := c.setting(uint16(p[0])<<8|uint16(p[1]), v); err != nil {
-			return err
-		}
+	if err := c.settings(f.payload); err != nil {
+		return err
 	}
 	first := !c.sawSettings
 	c.sawSettings = true
@@ -32,6 +29,17 @@ func (c *conn) onSettings(f *frame) error {
 		c.role.freed()
 	}
 	c.pump()
+	return nil
+}
+
+// settings takes a payload of SETTINGS, whose length has been checked.
+func (c *conn) settings(p []byte) error {
+	for ; len(p) > 0; p = p[6:] {
+		v := uint32(p[2])<<24 | uint32(p[3])<<16 | uint32(p[4])<<8 | uint32(p[5])
+		if err := c.setting(uint16(p[0])<<8|uint16(p[1]), v); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -98,7 +106,7 @@ func (c *conn) onWindow(f *frame) error {
 		if c.idle(f.id) {
 			return fatal(codeProtocol, "WINDOW_UPDATE on an idle stream")
 		}
-		return c.flood.control(c.t.Loop().Now(), &c.lim)
+		return c.crossed()
 	}
 	if n == 0 {
 		return c.streamError(st, codeProtocol, "WINDOW_UPDATE of nothing")
@@ -158,9 +166,48 @@ func (c *conn) onPriority(f *frame) error {
 	return fatal(codeProtocol, "stream depends on itself")
 }
 
+const (
+	// meshClients is how many clients, each at its own limit of resets, a connection between nodes is meant to carry.
+	meshClients = 25
+	// What may be on its way for a stream when we reset it: head, trailers, an end, credit, a reset. And when it ends: a reset.
+	behindReset, behindEnd = 8, 1
+	// maxExcused bounds what is owed to streams that have gone.
+	maxExcused = 256 * behindReset
+)
+
 // flood counts, per second, the frames that cost the peer nothing.
 type flood struct {
 	controls, resets meter
+	excused          int // frames for streams that have gone, which no peer could help
+}
+
+// excuse lets n frames more come for streams that have gone.
+func (f *flood) excuse(n int) { f.excused = min(f.excused+n, maxExcused) }
+
+// crossed takes a frame for a stream that has gone. What was on its way when the stream went is no flood.
+func (c *conn) crossed() error {
+	if c.flood.excused > 0 {
+		c.flood.excused--
+		return nil
+	}
+	return c.flood.control(c.t.Loop().Now(), &c.lim)
+}
+
+// resetMany counts a stream that the peer has reset, or made us reset. A client's peer does that to streams that the client has paid for
+// with requests of its own. A connection between nodes carries the clients of a pod, who are counted at their own node, so that much
+// more is taken; what a node without honour can do with it is what its processor time could do with requests, too.
+func (c *conn) resetMany() error {
+	limit := c.lim.Resets
+	switch {
+	case !c.server:
+		return nil
+	case c.private:
+		limit *= meshClients
+	}
+	if c.flood.resets.over(c.t.Loop().Now(), limit) {
+		return fatal(codeCalm, "too many resets")
+	}
+	return nil
 }
 
 type meter struct {
@@ -179,13 +226,6 @@ func (m *meter) over(now time.Time, limit int) bool {
 func (f *flood) control(now time.Time, lim *exchange.Limits) error {
 	if f.controls.over(now, lim.Controls) {
 		return fatal(codeCalm, "too many control frames")
-	}
-	return nil
-}
-
-func (f *flood) reset(now time.Time, lim *exchange.Limits) error {
-	if f.resets.over(now, lim.Resets) {
-		return fatal(codeCalm, "too many resets")
 	}
 	return nil
 }

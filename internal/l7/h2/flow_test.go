@@ -285,6 +285,35 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
+// TestKeepAliveOfServers: a client that has vanished takes its requests with it, one that answers does not.
+func TestKeepAliveOfServers(t *testing.T) {
+	const every = 10 * time.Second
+	s, w, all := held(t, ServerConfig{Private: true, Ping: every})
+	w.Feed(s, newPeer(true).get(1).Bytes(), 1<<20)
+	var why exchange.Reason
+	(*all)[0].Observer = &doneWatcher{&why}
+	answer := appendFrameHeader(nil, 8, framePing, flagAck, 0)
+	answer = append(answer, pingAlive[:]...)
+	w.Sched.Advance(every) // something was heard
+	for range 5 {
+		w.Out = nil
+		w.Sched.Advance(every)
+		if got := taken(t, w); !strings.HasPrefix(got, "PING flags=0 alive") {
+			t.Fatalf("after silence: %q", got)
+		}
+		w.Feed(s, answer, 1<<20)
+		w.Sched.Advance(every)
+	}
+	w.Sched.Advance(every)
+	if w.Aborted || why.Code != exchange.CodeNone {
+		t.Fatalf("given up although there was an answer: %+v", why)
+	}
+	w.Sched.Advance(every)
+	if !w.Aborted || why.Code != exchange.CodeTimeout || s.Streams() != 0 {
+		t.Errorf("aborted %v, reason %+v, %d streams", w.Aborted, why, s.Streams())
+	}
+}
+
 type doneWatcher struct{ why *exchange.Reason }
 
 func (d *doneWatcher) ResponseHead(*exchange.Exchange, *exchange.Head)       {}

@@ -16,10 +16,9 @@ type coding struct {
 	fields []exchange.Field
 }
 
-// init fills in a zero coding. The Huffman code would save bytes that nobody counts: towards apps they never leave their pod, and
-// between nodes heads are mostly indices.
+// init fills in a zero coding.
 func (c *coding) init(lim *exchange.Limits, private bool, shared *Shared) {
-	c.enc = hpack.NewEncoder(hpack.Options{Plain: true, KeepCase: private})
+	c.enc = hpack.NewEncoder(private)
 	var memo *hpack.Memo
 	if shared != nil {
 		memo = &shared.memo

@@ -168,9 +168,9 @@ func (c *conn) onReset(f *frame) error {
 	}
 	st := c.streams[f.id]
 	if st == nil {
-		return c.flood.control(c.t.Loop().Now(), &c.lim)
+		return c.crossed()
 	}
-	if err := c.flood.reset(c.t.Loop().Now(), &c.lim); err != nil {
+	if err := c.resetMany(); err != nil {
 		return err
 	}
 	c.ended.add(f.id)
@@ -191,12 +191,12 @@ func (c *conn) closed(f *frame) error {
 	case f.kind == frameData && len(f.payload) > 0: // as dear to the peer as on a stream that is open
 		return nil
 	}
-	return c.flood.control(c.t.Loop().Now(), &c.lim)
+	return c.crossed()
 }
 
 // streamError resets a stream for what its peer did.
 func (c *conn) streamError(st *stream, why code, text string) error {
-	if err := c.flood.reset(c.t.Loop().Now(), &c.lim); err != nil {
+	if err := c.resetMany(); err != nil {
 		return err
 	}
 	c.abandon(st, why)

@@ -40,6 +40,17 @@ func NewServer(t exchange.Transport, cfg ServerConfig) *Server {
 	return s
 }
 
+// Upgraded begins with the request that an HTTP/1.1 client has sent to ask for HTTP/2, and the settings that came with it (RFC
+// 7540 section 3.2.1): it is stream 1, and has ended. The client's preface follows.
+func (s *Server) Upgraded(h *exchange.Head, settings []byte) {
+	if err := s.settings(settings); err != nil {
+		s.fatal(err)
+		return
+	}
+	s.lastPeer = 1
+	(*serverRole)(s).begin(1, h, true)
+}
+
 // Drain takes no more requests, in two steps (RFC 9113 section 6.8): a GOAWAY that still allows all, and after one
 // round trip, or a second, one that names the last request taken. The connection closes behind the last response.
 func (s *Server) Drain() {
@@ -82,8 +93,8 @@ func (s *serverRole) headers(id uint32, fields []exchange.Field, how block) erro
 		switch {
 		case s.ended.has(id):
 			return fatal(codeClosed, "HEADERS on a closed stream")
-		case s.reset.has(id):
-			return s.flood.control(s.t.Loop().Now(), &s.lim)
+		case s.reset.has(id) || s.reset.full(): // they were too many to know all of them
+			return s.crossed()
 		}
 		return fatal(codeProtocol, "stream number does not grow")
 	}
@@ -130,17 +141,19 @@ func (s *serverRole) begin(id uint32, h *exchange.Head, end bool) {
 // refuse resets a stream that never was an exchange.
 func (s *serverRole) refuse(id uint32, why code) error {
 	s.reset.add(id)
+	s.flood.excuse(behindReset)
 	s.writeReset(id, why)
-	return s.flood.reset(s.t.Loop().Now(), &s.lim)
+	return s.resetMany()
 }
 
 func (s *serverRole) tooLarge(id uint32, end bool) error {
 	s.reset.add(id)
+	s.flood.excuse(behindReset)
 	s.writeResponse(id, &exchange.Head{Status: 431, Version: exchange.HTTP2, Length: 0}, true)
 	if !end {
 		s.writeReset(id, codeNone)
 	}
-	return s.flood.reset(s.t.Loop().Now(), &s.lim)
+	return s.resetMany()
 }
 
 func (s *serverRole) trailers(st *stream, fields []exchange.Field, how block) error {

@@ -231,6 +231,7 @@ func (c *conn) endRemote(st *stream) {
 // finish forgets a stream that both ends have closed.
 func (c *conn) finish(st *stream) {
 	c.ended.add(st.id)
+	c.flood.excuse(behindEnd)
 	c.close(st)
 	delete(c.streams, st.id)
 	c.role.freed()
@@ -259,6 +260,7 @@ func (c *conn) abandon(st *stream, why code) {
 	}
 	c.writeReset(st.id, why)
 	c.reset.add(st.id)
+	c.flood.excuse(behindReset)
 	c.remove(st)
 }
 
@@ -289,6 +291,9 @@ func (p *past) add(id uint32) {
 	p.ids[p.next] = id
 	p.next = (p.next + 1) % len(p.ids)
 }
+
+// full tells whether it has had to forget some.
+func (p *past) full() bool { return p.ids[p.next] != 0 }
 
 func (p *past) has(id uint32) bool {
 	for _, v := range p.ids {

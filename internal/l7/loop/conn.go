@@ -162,6 +162,8 @@ func (c *conn) Write(b []byte) {
 
 func (c *conn) Pending() int { return len(c.out) + len(c.wire) - c.sent }
 
+func (c *conn) Unread() bool { return !c.closed && c.sec == nil && stirs(c.fd) }
+
 func (c *conn) Pause() {
 	if !c.paused {
 		c.paused = true

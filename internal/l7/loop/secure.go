@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -93,9 +94,14 @@ func (s *Secure) gather(buf []byte) (n int, err error) {
 
 // shim is the net.Conn below crypto/tls: the socket during the handshake, the loop's buffers afterwards.
 type shim struct {
-	tcp  *net.TCPConn
-	in   []byte
-	loop *conn
+	tcp    *net.TCPConn
+	in     []byte
+	loop   *conn
+	direct bool // reads do not wait, and are of fd: see Intake
+	fd     int
+	mu     sync.Mutex // protects held, and the order of what goes out
+	held   *[sealedSize]byte
+	n      int // of held
 }
 
 // dry says that there is nothing to read now. crypto/tls goes on after an error that is temporary.
@@ -115,6 +121,9 @@ func (s *shim) Read(b []byte) (int, error) {
 		return 0, dry{}
 	}
 	s.in = nil
+	if s.direct {
+		return receive(s.fd, b)
+	}
 	return s.tcp.Read(b)
 }
 
@@ -127,7 +136,7 @@ func (s *shim) Write(b []byte) (int, error) {
 		c.touch()
 		return len(b), nil
 	}
-	return s.tcp.Write(b)
+	return s.send(b)
 }
 
 func (s *shim) Close() error                       { return s.tcp.Close() }

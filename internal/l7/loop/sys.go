@@ -17,6 +17,13 @@ func recv(fd int, buf []byte) (int, error) {
 	return result(n, errno)
 }
 
+// stirs tells whether there is something to read from a non-blocking socket: bytes, an end, or an error.
+func stirs(fd int) bool {
+	var b [1]byte
+	_, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), 1, unix.MSG_PEEK, 0, 0)
+	return errno != unix.EAGAIN && errno != unix.EINTR
+}
+
 // send writes to a non-blocking socket. b is not empty.
 func send(fd int, b []byte) (int, error) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)

@@ -84,6 +84,9 @@ func (c *Conn) flush() {
 // Pending implements exchange.Transport.
 func (c *Conn) Pending() int { return c.pending }
 
+// Unread implements exchange.Transport. All that comes is read at once.
+func (c *Conn) Unread() bool { return false }
+
 // Pause implements exchange.Transport.
 func (c *Conn) Pause() { c.pause(true) }
 

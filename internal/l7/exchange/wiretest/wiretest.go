@@ -66,6 +66,7 @@ type Wire struct {
 	Out        []byte
 	Full       int           // what Pending says
 	RTT        time.Duration // what Trip says
+	Early      bool          // what Unread says
 	Paused     bool
 	HalfClosed bool // by us
 	Ended      bool
@@ -82,6 +83,9 @@ func (w *Wire) Write(b []byte) {
 
 // Pending implements exchange.Transport.
 func (w *Wire) Pending() int { return w.Full }
+
+// Unread implements exchange.Transport.
+func (w *Wire) Unread() bool { return w.Early }
 
 // Pause implements exchange.Transport.
 func (w *Wire) Pause() { w.Paused = true }

@@ -39,9 +39,9 @@ func decoding() []struct {
 	var before []byte
 	for _, f := range head {
 		f := fieldOf(f)
-		before = append(before, NewEncoder(Options{}).public(nil, &f, true)...)
+		before = append(before, NewEncoder(false).public(nil, &f, true)...)
 	}
-	e := NewEncoder(Options{})
+	e := NewEncoder(false)
 	var first []byte
 	for range 100 {
 		first = append(first, encode(e, head)...)
@@ -77,8 +77,8 @@ func TestNoAllocations(t *testing.T) {
 	for i := range many {
 		many[i] = unique(i)
 	}
-	for _, o := range []Options{{}, {Plain: true}, {KeepCase: true}} {
-		e, dst, i := NewEncoder(o), make([]byte, 0, 4096), 0
+	for _, keep := range []bool{false, true} {
+		e, dst, i := NewEncoder(keep), make([]byte, 0, 4096), 0
 		run := func() {
 			b := dst
 			for _, f := range many[i%len(many)] {
@@ -93,11 +93,11 @@ func TestNoAllocations(t *testing.T) {
 			run()
 		}
 		if n := testing.AllocsPerRun(1000, run); n != 0 {
-			t.Errorf("encode with %+v: %v allocations", o, n)
+			t.Errorf("encode, keep %t: %v allocations", keep, n)
 		}
 	}
 	// A table that is full and changes all the time.
-	e, dst, i := NewEncoder(Options{}), make([]byte, 0, 4096), 0
+	e, dst, i := NewEncoder(false), make([]byte, 0, 4096), 0
 	run := func() {
 		for _, f := range many[i%len(many)] {
 			f := fieldOf(f)
@@ -185,18 +185,16 @@ func BenchmarkEncode(b *testing.B) {
 		name  string
 		heads [][]exchange.Field
 	}{{"same", [][]exchange.Field{head}}, {"unique", many}} {
-		for _, plain := range []bool{false, true} {
-			b.Run(fmt.Sprintf("%s/ours/plain=%t", test.name, plain), func(b *testing.B) {
-				e, dst := NewEncoder(Options{Plain: plain}), make([]byte, 0, 4096)
-				b.ReportAllocs()
-				for i := 0; b.Loop(); i++ {
-					out := dst
-					for _, f := range test.heads[i%len(test.heads)] {
-						out = e.Append(out, f.Name, f.Value)
-					}
+		b.Run(test.name+"/ours", func(b *testing.B) {
+			e, dst := NewEncoder(false), make([]byte, 0, 4096)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				out := dst
+				for _, f := range test.heads[i%len(test.heads)] {
+					out = e.Append(out, f.Name, f.Value)
 				}
-			})
-		}
+			}
+		})
 		b.Run(test.name+"/xnet", func(b *testing.B) {
 			var out bytes.Buffer
 			e := xnet.NewEncoder(&out)

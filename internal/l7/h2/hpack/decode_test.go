@@ -9,6 +9,8 @@ import (
 	"unsafe"
 	"weak"
 
+	xnet "golang.org/x/net/http2/hpack"
+
 	"fairlead.io/fairlead/internal/l7/exchange"
 )
 
@@ -17,7 +19,7 @@ func str(s string) string { return string(append(appendInteger(nil, 0, 7, len(s)
 
 // coded is one with it.
 func coded(s string) string {
-	return string(symbolsOf(false).append(appendInteger(nil, 0x80, 7, symbolsOf(false).length(s)), s))
+	return string(xnet.AppendHuffmanString(appendInteger(nil, 0x80, 7, int(xnet.HuffmanEncodeLength(s))), s))
 }
 
 func update(n int) string { return string(appendInteger(nil, 0x20, 5, n)) }
@@ -217,7 +219,7 @@ func TestMemo(t *testing.T) {
 		}
 	}
 	// The same bytes with and without Huffman code are two literals.
-	wire := symbolsOf(false).append(nil, "00000000")
+	wire := xnet.AppendHuffmanString(nil, "00000000")
 	both := "\x00\x01a" + str(string(wire)) + "\x00\x01a" + coded("00000000")
 	for range 3 {
 		got, _, err := one.Decode(nil, []byte(both+both))

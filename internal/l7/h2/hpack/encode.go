@@ -2,43 +2,29 @@ package hpack
 
 import "fairlead.io/fairlead/internal/l7/exchange"
 
-// Options of an Encoder.
-type Options struct {
-	// Plain leaves out the Huffman code: between our own nodes it would save bytes that nobody counts.
-	Plain bool
-	// KeepCase sends names as they are. Without it they are sent in small letters, as HTTP/2 wants them. Either way names
-	// are recognised whatever their case; with it, one that differs from the static table's is written out.
-	KeepCase bool
-	// Table is the largest dynamic table that we want, whatever the peer allows. 0 is DefaultTable.
-	Table int
-}
-
-// Encoder turns the fields of one connection into header blocks.
+// Encoder turns the fields of one connection into header blocks. It leaves out the Huffman code, which would save bytes that nobody
+// counts: towards apps they never leave their pod, and between nodes heads are mostly indices. With it a head that is new in part
+// costs a quarter more.
 type Encoder struct {
-	plain, keepCase bool
-	limit           int
-	table           encoderTable
+	keepCase bool
+	table    encoderTable
 
 	update bool // the next block begins with the table's size,
 	empty  bool // and before it with a size of zero
 }
 
-// NewEncoder makes an encoder for a peer that has announced nothing yet.
-func NewEncoder(o Options) *Encoder {
-	if o.Table == 0 {
-		o.Table = DefaultTable
-	}
-	e := &Encoder{plain: o.Plain, keepCase: o.KeepCase, limit: o.Table}
+// NewEncoder makes an encoder for a peer that has announced nothing yet. With keepCase it sends names as they are, without in small
+// letters, as HTTP/2 wants them. Either way names are recognised whatever their case; with it, one that differs from the static
+// table's is written out.
+func NewEncoder(keepCase bool) *Encoder {
+	e := &Encoder{keepCase: keepCase}
 	e.table.max = DefaultTable
-	if e.limit < DefaultTable {
-		e.Resize(DefaultTable)
-	}
 	return e
 }
 
-// Resize follows the peer's SETTINGS_HEADER_TABLE_SIZE, between two blocks.
+// Resize follows the peer's SETTINGS_HEADER_TABLE_SIZE, between two blocks, as far as we want it.
 func (e *Encoder) Resize(peer int) {
-	n := min(peer, e.limit)
+	n := min(peer, DefaultTable)
 	if n == e.table.max {
 		return
 	}
@@ -67,11 +53,6 @@ func (e *Encoder) AppendField(dst []byte, f *exchange.Field) []byte {
 		}
 	}
 	return e.append(dst, f.Name, f.Value, f.Sensitive)
-}
-
-// AppendSecret is Append of a field that came as never indexed.
-func (e *Encoder) AppendSecret(dst []byte, name, value string) []byte {
-	return e.append(dst, name, value, true)
 }
 
 func (e *Encoder) append(dst []byte, name, value string, never bool) []byte {
@@ -152,12 +133,6 @@ func (e *Encoder) literal(dst []byte, f *field, kind byte, prefix uint) []byte {
 
 // text writes a string, in small letters if fold says so.
 func (e *Encoder) text(dst []byte, s string, fold bool) []byte {
-	if !e.plain {
-		symbols := symbolsOf(fold)
-		if n := symbols.length(s); n < len(s) {
-			return symbols.append(appendInteger(dst, 0x80, 7, n), s)
-		}
-	}
 	dst = append(appendInteger(dst, 0, 7, len(s)), s...)
 	if fold {
 		makeLower(dst[len(dst)-len(s):])

@@ -22,7 +22,7 @@ func encode(e *Encoder, f []exchange.Field) []byte {
 
 // TestSecondTime: a field is in the table from the second time on, and an index from the third.
 func TestSecondTime(t *testing.T) {
-	e := NewEncoder(Options{Plain: true})
+	e := NewEncoder(false)
 	for i, want := range []string{
 		"\x00" + str("x-a") + str("1"), "\x40" + str("x-a") + str("1"), "\xbe", "\xbe",
 	} {
@@ -43,7 +43,7 @@ func TestSecondTime(t *testing.T) {
 
 // TestAllThatComesAgain: every field of every head gets into the table, and those that come once do not.
 func TestAllThatComesAgain(t *testing.T) {
-	e := NewEncoder(Options{})
+	e := NewEncoder(false)
 	var list []exchange.Field
 	for i := range 40 {
 		list = append(list, fields(fmt.Sprint("x-", i), "always")...)
@@ -77,7 +77,7 @@ func TestSecrets(t *testing.T) {
 		{"x-authorization", "a", false},
 	} {
 		for _, keep := range []bool{false, true} {
-			e := NewEncoder(Options{KeepCase: keep})
+			e := NewEncoder(keep)
 			d := NewDecoder(plenty, plenty, nil)
 			for range 4 {
 				got, _, err := d.Decode(nil, e.Append(nil, test.name, test.value))
@@ -90,9 +90,9 @@ func TestSecrets(t *testing.T) {
 			}
 		}
 	}
-	e, d := NewEncoder(Options{}), NewDecoder(plenty, plenty, nil)
+	e, d := NewEncoder(false), NewDecoder(plenty, plenty, nil)
 	for range 3 {
-		b := e.AppendSecret(e.Append(nil, ":method", "GET"), ":path", "/")
+		b := e.AppendField(e.Append(nil, ":method", "GET"), &exchange.Field{Name: ":path", Value: "/", Sensitive: true})
 		if got, _, err := d.Decode(nil, b); err != nil || got[0].Sensitive || !got[1].Sensitive || e.table.n > 0 {
 			t.Errorf("a caller's secret: %v, %v", got, err)
 		}
@@ -114,7 +114,7 @@ func TestCase(t *testing.T) {
 		{false, "X-Very-Own", "V", "\x00" + str("x-very-own") + str("V"), "\xbe"},
 		{true, "X-Very-Own", "V", "\x00" + str("X-Very-Own") + str("V"), "\xbe"},
 	} {
-		e := NewEncoder(Options{Plain: true, KeepCase: test.keep})
+		e := NewEncoder(test.keep)
 		first := e.Append(nil, test.name, test.value)
 		e.Append(nil, test.name, test.value)
 		if third := e.Append(nil, test.name, test.value); string(first) != test.first || string(third) != test.third {
@@ -123,7 +123,7 @@ func TestCase(t *testing.T) {
 	}
 	// One name in two cases: two fields if the case is kept, else one.
 	for keep, want := range map[bool]int{false: 1, true: 2} {
-		e := NewEncoder(Options{KeepCase: keep})
+		e := NewEncoder(keep)
 		for range 3 {
 			e.Append(e.Append(nil, "X-One", "1"), "x-one", "1")
 		}
@@ -131,7 +131,7 @@ func TestCase(t *testing.T) {
 			t.Errorf("keep %t: %d in the table, want %d", keep, e.table.n, want)
 		}
 	}
-	e, d := NewEncoder(Options{}), NewDecoder(plenty, plenty, nil)
+	e, d := NewEncoder(false), NewDecoder(plenty, plenty, nil)
 	got, _, err := d.Decode(nil, e.Append(nil, "X-Very-Own-Long-Name", "VALUE"))
 	if diff := diffFields(fields("x-very-own-long-name", "VALUE"), got); diff != "" || err != nil {
 		t.Error(err, diff)
@@ -141,23 +141,20 @@ func TestCase(t *testing.T) {
 func TestResizeOfEncoder(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		table  int
 		resize []int
 		want   string
 		left   int
 	}{
-		{"the same", 0, []int{4096}, "", 1},
-		{"larger than we want", 0, []int{10_000}, "", 1},
-		{"larger", 10_000, []int{10_000, 20_000}, update(10_000), 1},
-		{"smaller", 0, []int{100}, update(100), 1},
-		{"too small for what is there", 0, []int{30}, update(30), 0},
-		{"smaller twice", 0, []int{100, 60}, update(60), 1},
-		{"nothing", 0, []int{0}, update(0), 0},
-		{"smaller and larger", 0, []int{100, 4096}, update(0) + update(4096), 0},
-		{"smaller, larger, smaller", 0, []int{100, 4096, 50}, update(0) + update(50), 0},
-		{"smaller than what we want", 200, []int{4096}, "", 1},
+		{"the same", []int{4096}, "", 1},
+		{"larger than we want", []int{10_000}, "", 1},
+		{"smaller", []int{100}, update(100), 1},
+		{"too small for what is there", []int{30}, update(30), 0},
+		{"smaller twice", []int{100, 60}, update(60), 1},
+		{"nothing", []int{0}, update(0), 0},
+		{"smaller and larger", []int{100, 4096}, update(0) + update(4096), 0},
+		{"smaller, larger, smaller", []int{100, 4096, 50}, update(0) + update(50), 0},
 	} {
-		e, d := NewEncoder(Options{Table: test.table}), NewDecoder(plenty, plenty, nil)
+		e, d := NewEncoder(false), NewDecoder(plenty, plenty, nil)
 		d.Resize(10_000)
 		for range 2 {
 			if _, _, err := d.Decode(nil, e.Append(nil, "x-a", "1")); err != nil {
@@ -179,15 +176,11 @@ func TestResizeOfEncoder(t *testing.T) {
 			t.Errorf("%s: again %x", test.name, b)
 		}
 	}
-	e := NewEncoder(Options{Table: 100})
-	if b := e.Append(nil, ":method", "GET"); string(b) != update(100)+"\x82" {
-		t.Errorf("a table that we want smaller: %x", b)
-	}
 }
 
 // TestTables: encoder and decoder have the same table through thousands of fields, and numbers that wrap around.
 func TestTables(t *testing.T) {
-	e, d := NewEncoder(Options{}), NewDecoder(plenty, plenty, nil)
+	e, d := NewEncoder(false), NewDecoder(plenty, plenty, nil)
 	e.table.next = ^uint32(0) - 3000
 	for i := range 10_000 {
 		f := fields("x-"+fmt.Sprint(i/2%97), strings.Repeat("v", i/2%331), "X-Always", "there", "x-other", fmt.Sprint(i/3))
@@ -217,7 +210,7 @@ func TestEncoderKeepsNoString(t *testing.T) {
 	head := new(array)
 	copy(head[:], "x-name: value")
 	all := unsafe.String(&head[0], len(head))
-	e := NewEncoder(Options{KeepCase: true})
+	e := NewEncoder(true)
 	for range 3 {
 		e.Append(nil, all[:6], all[8:13])
 	}
@@ -239,11 +232,11 @@ func TestIdle(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() {
 		keep = NewDecoder(plenty, plenty, nil)
-		keepEncoder = NewEncoder(Options{})
+		keepEncoder = NewEncoder(false)
 	}); n > 2 {
 		t.Errorf("%v allocations for them", n)
 	}
-	e, d := NewEncoder(Options{}), NewDecoder(plenty, plenty, nil)
+	e, d := NewEncoder(false), NewDecoder(plenty, plenty, nil)
 	if _, _, err := d.Decode(nil, encode(e, fields(":method", "GET", ":path", "/", ":status", "200"))); err != nil || e.table.chains != nil || d.memo != nil {
 		t.Errorf("fields of the static table made tables, %v", err)
 	}
@@ -257,7 +250,7 @@ var (
 // TestNotes: a field with notes is written as one without, in any state of the table.
 func TestNotes(t *testing.T) {
 	for _, keep := range []bool{false, true} {
-		with, without := NewEncoder(Options{KeepCase: keep}), NewEncoder(Options{KeepCase: keep})
+		with, without := NewEncoder(keep), NewEncoder(keep)
 		for i := range 400 {
 			if i%97 == 0 {
 				with.Resize(200 + i)
@@ -267,7 +260,7 @@ func TestNotes(t *testing.T) {
 				Sensitive: i%29 == 0}
 			var want []byte
 			if f.Sensitive {
-				want = without.AppendSecret(nil, f.Name, f.Value)
+				want = without.append(nil, f.Name, f.Value, true)
 			} else {
 				want = without.Append(nil, f.Name, f.Value)
 			}

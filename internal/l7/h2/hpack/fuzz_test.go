@@ -230,8 +230,8 @@ func addScripts(f *testing.F) {
 func FuzzEncode(f *testing.F) {
 	addScripts(f)
 	f.Fuzz(func(t *testing.T, options byte, in []byte) {
-		o := Options{Plain: options&1 > 0, KeepCase: options&2 > 0, Table: int(options>>2) * 80}
-		e, d, x := NewEncoder(o), NewDecoder(plenty, plenty, nil), xnet.NewDecoder(DefaultTable, nil)
+		keep := options&1 > 0
+		e, d, x := NewEncoder(keep), NewDecoder(plenty, plenty, nil), xnet.NewDecoder(DefaultTable, nil)
 		for s := (script{in}); len(s.in) > 0; {
 			settings, list := s.next()
 			for _, n := range settings {
@@ -243,11 +243,11 @@ func FuzzEncode(f *testing.F) {
 			for i, f := range list {
 				index := staticName(exchange.HashName(f.Name), f.Name)
 				if list[i].Sensitive = len(f.Value) == 3 || secret(index, f.Value); len(f.Value) == 3 {
-					block = e.AppendSecret(block, f.Name, f.Value)
+					block = e.AppendField(block, &exchange.Field{Name: f.Name, Value: f.Value, Sensitive: true})
 				} else {
 					block = e.Append(block, f.Name, f.Value)
 				}
-				if !o.KeepCase {
+				if !keep {
 					name := []byte(f.Name)
 					makeLower(name)
 					list[i].Name = string(name)
@@ -299,19 +299,19 @@ func FuzzHuffman(f *testing.F) {
 	for _, s := range []string{"", "\xff", "\x07", "\xff\xff\xff\xff", "\xff\xff\xff\xfc\x00", "\xff\xfe", "\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff"} {
 		f.Add([]byte(s))
 	}
-	f.Add(symbolsOf(false).append(nil, "a\x00\x01\n\r\x16\x7f\x80\xf9\xff zZ"))
+	f.Add(xnet.AppendHuffmanString(nil, "a\x00\x01\n\r\x16\x7f\x80\xf9\xff zZ"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		got, ours := appendDecoded([]byte("had"), in)
 		want, theirs := xnet.HuffmanDecodeToString(in)
 		if (ours == nil) != (theirs == nil) || ours == nil && string(got) != "had"+want {
 			t.Fatalf("%x: %q, %v; x/net %q, %v", in, got, ours, want, theirs)
 		}
-		if ours == nil && !bytes.Equal(symbolsOf(false).append(nil, want), in) {
+		if ours == nil && !bytes.Equal(xnet.AppendHuffmanString(nil, want), in) {
 			t.Fatalf("%x: %q is written in another way", in, want)
 		}
 		s := string(in)
-		wire := symbolsOf(false).append(nil, s)
-		if back, err := appendDecoded(nil, wire); string(back) != s || err != nil || symbolsOf(false).length(s) != len(wire) {
+		wire := xnet.AppendHuffmanString(nil, s)
+		if back, err := appendDecoded(nil, wire); string(back) != s || err != nil {
 			t.Fatalf("%q is %x, and back %q, %v", s, wire, back, err)
 		}
 	})

@@ -23,9 +23,8 @@ const (
 	fastBits    = 10
 )
 
-// huffman is the code in the forms that reading and writing need.
+// huffman is the code in the forms that reading needs.
 type huffman struct {
-	exact, folded symbols // with capital letters of ASCII as they are, and made small
 	// fast has, by the next fastBits bits, symbol<<4 | length of a code that is not longer than they.
 	fast [1 << fastBits]uint16
 	// For longer codes, by length: beyond is the first 32 bits that are past its codes, shift what has to be
@@ -33,12 +32,6 @@ type huffman struct {
 	beyond [endLength + 1]uint64
 	shift  [endLength + 1]int
 	sorted [257]uint16
-}
-
-// symbols has the code of each byte.
-type symbols [256]struct {
-	bits   uint32
-	length uint32
 }
 
 var code = newHuffman()
@@ -55,9 +48,6 @@ func newHuffman() *huffman {
 			}
 			h.sorted[n] = uint16(s)
 			n++
-			if s < endOfString {
-				h.exact[s].bits, h.exact[s].length = next, uint32(length)
-			}
 			if length <= fastBits {
 				first := next << (fastBits - length)
 				for i := range uint32(1) << (fastBits - length) {
@@ -67,9 +57,6 @@ func newHuffman() *huffman {
 			next++
 		}
 		h.beyond[length] = uint64(next) << (32 - length)
-	}
-	for i := range h.folded {
-		h.folded[i] = h.exact[lower[i]]
 	}
 	return h
 }
@@ -145,44 +132,4 @@ func (h *huffman) long(next uint64) (symbol, length int) {
 		length++
 	}
 	return int(h.sorted[int(next>>(32-length))+h.shift[length]]), length
-}
-
-// symbolsOf returns the codes for a string whose capital letters are made small if fold says so.
-func symbolsOf(fold bool) *symbols {
-	if fold {
-		return &code.folded
-	}
-	return &code.exact
-}
-
-// length is how many bytes s has in the code.
-func (t *symbols) length(s string) int {
-	n := 0
-	for i := 0; i < len(s); i++ {
-		n += int(t[s[i]].length)
-	}
-	return (n + 7) / 8
-}
-
-// append appends s in the code.
-func (t *symbols) append(dst []byte, s string) []byte {
-	var bits uint64 // the last n are not written yet
-	n := uint32(0)
-	for i := 0; i < len(s); i++ {
-		c := &t[s[i]]
-		bits, n = bits<<(c.length&31)|uint64(c.bits), n+c.length
-		if n >= 32 {
-			n -= 32
-			w := uint32(bits >> (n & 31))
-			dst = append(dst, byte(w>>24), byte(w>>16), byte(w>>8), byte(w))
-		}
-	}
-	if pad := -n & 7; pad > 0 {
-		bits, n = bits<<pad|(1<<pad-1), n+pad
-	}
-	for n > 0 {
-		n -= 8
-		dst = append(dst, byte(bits>>n))
-	}
-	return dst
 }
