@@ -16,7 +16,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
@@ -35,6 +35,7 @@ func run(ctx context.Context, args []string) error {
 			return crowd(ctx, args[1:])
 		}
 	}
+	signal.Ignore(syscall.SIGPIPE) // it goes on to its end when nobody reads any more: else what it made would stay
 	c := soak.Config{Out: os.Stdout, Progress: os.Stderr}
 	f := flag.NewFlagSet("soak", flag.ContinueOnError)
 	f.StringVar(&c.Bin, "bin", "bin", "directory of the programs")
