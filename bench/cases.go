@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
-
-	"fairlead.io/fairlead/internal/testnet"
 )
 
 // protocol is what client and origin speak.
@@ -22,22 +19,60 @@ const (
 // saturated is the load that has the next request sent when the one before is answered.
 const saturated = "saturated"
 
+// way is where requests go.
+type way int
+
+const (
+	pair    way = iota // from an enrolled pod to one on the other node, over mutual TLS
+	oneNode            // to one on the same node, over mutual TLS
+	onePass            // to one on the same node that is not in the mesh, in plain text
+)
+
 // kind is one question: which protocol, over which way.
 type kind struct {
 	name     string
 	protocol protocol
 	loads    []offer
-	// onePass: from an enrolled pod to one outside the mesh, on the same node.
-	onePass bool
+	way      way
+	size     int  // of the body of an answer, and of gRPC's message both ways; 0 is an ordinary one
+	long     bool // not with --quick
+}
+
+// path is what is asked for.
+func (k kind) path() string {
+	switch {
+	case k.protocol == grpcUnary:
+		return echoPath
+	case k.size > 0:
+		return sizePath(k.size)
+	}
+	return itemPath
 }
 
 // answer is how many bytes the body of each answer has.
 func (k kind) answer() int {
-	if k.protocol == grpcUnary {
-		return answerSize
+	switch {
+	case k.protocol == grpcUnary:
+		return frameHead + k.message()
+	case k.size > 0:
+		return k.size
 	}
 	return pageSize
 }
+
+// message is how many bytes a message of gRPC has.
+func (k kind) message() int {
+	if k.size > 0 {
+		return k.size
+	}
+	return messageSize
+}
+
+// sizes are those of the bodies that kinds of their own have, and how many times fewer requests of them are sent.
+var sizes = []struct {
+	name          string
+	bytes, factor int
+}{{"64b", 64, 1}, {"1kib", 1 << 10, 1}, {"64kib", 64 << 10, 4}}
 
 // kinds are all questions, each load for that many seconds. Those under saturation have as many requests as are served at best: see compare.
 func kinds(seconds int) []kind {
@@ -45,7 +80,7 @@ func kinds(seconds int) []kind {
 		{name: saturated, clients: 64, streams: 1, requests: 15000 * seconds},
 		{name: "rate", clients: 64, streams: 1, rate: 5000, requests: 5000 * seconds},
 		{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}
-	return []kind{
+	all := []kind{
 		{name: "pair_h1", protocol: http1, loads: append(h1, offer{name: "connect", clients: 200 * seconds, streams: 1, requests: 200 * seconds, connect: true})},
 		{name: "pair_h2", protocol: http2, loads: []offer{
 			{name: saturated, clients: 8, streams: 16, requests: 25000 * seconds},
@@ -55,37 +90,35 @@ func kinds(seconds int) []kind {
 			{name: saturated, clients: 8, streams: 16, requests: 15000 * seconds},
 			{name: "rate", clients: 8, streams: 16, rate: 4000, requests: 4000 * seconds},
 			{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}},
-		{name: "one_node", protocol: http1, loads: []offer{h1[0], h1[2]}, onePass: true},
+		{name: "one_node", protocol: http1, loads: []offer{h1[0], h1[2]}, way: onePass},
+		{name: "one_node_mtls", protocol: http1, loads: []offer{h1[0], h1[2]}, way: oneNode, long: true},
 	}
-}
-
-// contender is who carries the requests of a kind.
-type contender struct {
-	name    string
-	client  *testnet.Pod
-	target  string
-	proxies []*testnet.Process
-	mesh    bool
-}
-
-func (c contender) pids() []int {
-	pids := make([]int, len(c.proxies))
-	for i, p := range c.proxies {
-		pids[i] = p.PID()
+	for _, k := range all[:3] {
+		for _, z := range sizes {
+			l := k.loads[0]
+			l.requests /= 2 * z.factor // for a shorter time than those above
+			all = append(all, kind{name: k.name + "_" + z.name, protocol: k.protocol, loads: []offer{l}, size: z.bytes, long: true})
+		}
 	}
-	return pids
+	return all
 }
 
 // sample is one run of one contender.
 type sample struct {
 	contender string
 	requests  int
+	kib       int // resident memory of all proxies at its end
+	garbage   garbage
 	steady
 }
 
 // measure runs one load through a contender. A request's cost is that on connections that are there; what a connection costs is a load
 // of its own, with one request on each.
 func (s *stage) measure(ctx context.Context, k kind, l offer, c contender) (sample, error) {
+	litter, err := s.littering(ctx, c)
+	if err != nil {
+		return sample{}, err
+	}
 	stop := watch(ctx, c.pids())
 	r, err := s.load(ctx, c.client, k, l, c.target)
 	if err == nil && l.connect {
@@ -95,6 +128,13 @@ func (s *stage) measure(ctx context.Context, k kind, l offer, c contender) (samp
 	if err := errors.Join(err, werr, s.checkPins(c)); err != nil {
 		return sample{}, err
 	}
+	one := sample{contender: c.name, requests: r.succeeded}
+	if one.garbage, err = litter(); err != nil {
+		return one, err
+	}
+	if one.kib, err = residents(c.pids()); err != nil {
+		return one, err
+	}
 	if len(marks) < 2 {
 		return sample{}, errors.New("the clocks could not be read in time")
 	}
@@ -102,7 +142,6 @@ func (s *stage) measure(ctx context.Context, k kind, l offer, c contender) (samp
 	if err != nil {
 		return sample{}, err
 	}
-	one := sample{contender: c.name, requests: r.succeeded}
 	if l.connect {
 		cpu := marks[len(marks)-1].cpu.minus(marks[0].cpu)
 		one.cpu, one.user, one.rps = cpu.all/time.Duration(r.succeeded), cpu.share(), r.rps
@@ -121,21 +160,26 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// compare runs one load through all contenders, in turn, in the reverse order every other round.
-func (s *stage) compare(ctx context.Context, k kind, l offer, rounds int) ([]sample, error) {
-	list := s.contenders(k)
+// requestsAt is how many requests a contender gets that has answered so many in a second when it was cold: where the load is what it can
+// answer, fewer of who is slow, or of all on a busy machine, for it is the time that is bounded.
+func (l offer) requestsAt(rps float64, seconds int) int {
+	if l.rate > 0 || l.connect {
+		return l.requests
+	}
+	return min(l.requests, max(2*int(rps)*seconds, l.requests/4))
+}
+
+// compare runs one load through several contenders, in turn, in the reverse order every other round.
+func (s *stage) compare(ctx context.Context, k kind, l offer, list []contender, rounds int) ([]sample, error) {
 	warm := l
 	warm.rate, warm.requests = 0, max(2000, 2*l.clients*l.streams)
-	slowest := math.Inf(1)
+	requests := map[string]int{}
 	for _, c := range list {
 		r, err := s.load(ctx, c.client, k, warm, c.target)
 		if err != nil {
 			return nil, fmt.Errorf("warm up %s: %w", c.name, err)
 		}
-		slowest = min(slowest, r.rps)
-	}
-	if l.rate == 0 && !l.connect { // on a busy machine, fewer: the time is what is bounded
-		l.requests = min(l.requests, max(int(slowest*float64(s.o.seconds)), l.requests/2))
+		requests[c.name] = l.requestsAt(r.rps, s.o.seconds)
 	}
 	var samples []sample
 	for round := range rounds {
@@ -144,6 +188,7 @@ func (s *stage) compare(ctx context.Context, k kind, l offer, rounds int) ([]sam
 			if round%2 == 1 {
 				c = list[len(list)-1-i]
 			}
+			l.requests = requests[c.name]
 			counted := s.counting(ctx, k, c)
 			one, err := s.measure(ctx, k, l, c)
 			if err == nil {

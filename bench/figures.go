@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"strings"
 )
 
 // figure is something that was measured of one contender, a value for each round.
@@ -14,15 +15,34 @@ type figure struct {
 // extra is a measurement that is no CPU per request, in a lab of its own: what was there before would be seen in the memory.
 type extra struct {
 	name string // for --case
-	slow bool   // takes minutes
+	slow bool   // takes long
 	run  func(*stage, context.Context, *report) error
+	// labs is in the place of run for what makes its labs itself.
+	labs func(context.Context, options, *report) error
 }
 
 var extras = []extra{
-	{"p99_added", false, (*stage).measureLatency},
-	{"bulk", false, (*stage).measureBulk},
-	{"idle_conn", false, (*stage).measureConns},
-	{"idle_node", true, (*stage).measureNode},
+	{name: "p99_added", run: (*stage).measureLatency},
+	{name: "bulk", run: (*stage).measureBulk},
+	{name: "idle_conn", run: (*stage).measureConns},
+	{name: "idle_node", slow: true, run: (*stage).measureNode},
+	{name: "neighbour", slow: true, run: (*stage).measureNeighbour},
+	{name: "cores", slow: true, labs: measureCores},
+}
+
+func (e extra) play(ctx context.Context, o options, r *report) error {
+	if e.labs != nil {
+		return e.labs(ctx, o, r)
+	}
+	return onStage(ctx, o, func(s *stage) error { return e.run(s, ctx, r) })
+}
+
+func extraNames() string {
+	names := make([]string, len(extras))
+	for i, e := range extras {
+		names[i] = e.name
+	}
+	return strings.Join(names, ", ")
 }
 
 // note adds a value to a figure.

@@ -38,12 +38,40 @@ func (s *stage) measureConns(ctx context.Context, r *report) error {
 			return fmt.Errorf("idle connections through %s: %w", c.name, err)
 		}
 		after, err := settled(ctx, c.pids())
-		if err := errors.Join(err, held.Stop(10*time.Second)); err != nil {
+		upstreams, uerr := s.upstreams(c)
+		if err := errors.Join(err, uerr, held.Stop(10*time.Second)); err != nil {
 			return err
 		}
+		r.note("idle_conn_upstreams", c.name, "", float64(upstreams))
 		r.note("idle_conn_kib", c.name, "KiB", float64(after-before)/idleConns)
 	}
 	return nil
+}
+
+// upstreams is how many connections the origin's own port has, which serves a contender.
+func (s *stage) upstreams(c contender) (int, error) {
+	origin := s.servers[s.plain.origin]
+	if c.mesh {
+		origin = s.servers[s.meshed.origin]
+	}
+	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", origin.PID()))
+	if err != nil {
+		return 0, err
+	}
+	return established(string(table), originH1), nil
+}
+
+// established counts the connections of a local port in a table of /proc/net/tcp that are open at both ends.
+func established(table string, port int) int {
+	const open = "01"
+	n := 0
+	for line := range strings.Lines(table) {
+		fields := strings.Fields(line)
+		if len(fields) > 3 && strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) && fields[3] == open {
+			n++
+		}
+	}
+	return n
 }
 
 // hold starts a program that holds connections, and returns when they are there.

@@ -20,12 +20,22 @@ var paces = []load.Pace{
 	{Rate: 5000, Connections: 64},
 }
 
+// quantiles are those that are looked at.
+var quantiles = []struct {
+	name string
+	of   func(load.Latencies) float64
+}{
+	{"p50", func(l load.Latencies) float64 { return l.P50 }},
+	{"p99", func(l load.Latencies) float64 { return l.P99 }},
+	{"p999", func(l load.Latencies) float64 { return l.P999 }},
+}
+
 func paceName(p load.Pace) string { return fmt.Sprintf("%.0f_rps", p.Rate) }
 
-// measureLatency says by how much a pair raises the 99th percentile. The loop is open: a request's time begins when it was to be sent.
+// measureLatency says by how much a pair raises the latencies. The loop is open: a request's time begins when it was to be sent.
 func (s *stage) measureLatency(ctx context.Context, r *report) error {
 	k := kinds(1)[0]
-	list := append([]contender{{name: direct, client: s.plain.client, target: fmt.Sprintf("%s:%d", s.plain.origin.Addr(4), originH1)}}, s.contenders(k)...)
+	list := append([]contender{s.straight()}, s.contenders(k)...)
 	wanted := paces
 	if s.o.quick {
 		wanted = paces[:1]
@@ -47,10 +57,11 @@ func (s *stage) measureLatency(ctx context.Context, r *report) error {
 				got[c.name] = l
 			}
 			for _, c := range list {
-				r.note("p50_"+paceName(p), c.name, "µs", got[c.name].P50)
-				r.note("p99_"+paceName(p), c.name, "µs", got[c.name].P99)
-				if c.name != direct {
-					r.note("p99_added_"+paceName(p), c.name, "µs", got[c.name].P99-got[direct].P99)
+				for _, q := range quantiles {
+					r.note(q.name+"_"+paceName(p), c.name, "µs", q.of(got[c.name]))
+					if c.name != direct {
+						r.note(q.name+"_added_"+paceName(p), c.name, "µs", q.of(got[c.name])-q.of(got[direct]))
+					}
 				}
 			}
 		}
