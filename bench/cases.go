@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -169,36 +170,72 @@ func (l offer) requestsAt(rps float64, seconds int) int {
 	return min(l.requests, max(2*int(rps)*seconds, l.requests/4))
 }
 
-// compare runs one load through several contenders, in turn, in the reverse order every other round.
-func (s *stage) compare(ctx context.Context, k kind, l offer, list []contender, rounds int) ([]sample, error) {
+// turns are the contenders of one load, and how many requests each gets. Who fails has no more turns: of us it ends the run, of others it is
+// said, and they are left out of this load.
+type turns struct {
+	list     []contender
+	requests map[string]int
+	left     []left
+}
+
+// left is who was left out of a load, and why.
+type left struct{ load, contender, why string }
+
+// inRound are those who are still there, in the reverse order every other round.
+func (t *turns) inRound(round int) []contender {
+	list := slices.Clone(t.list)
+	if round%2 == 1 {
+		slices.Reverse(list)
+	}
+	return list
+}
+
+// drop leaves a contender out, unless it is us.
+func (t *turns) drop(c contender, load string, err error) error {
+	if c.mesh {
+		return fmt.Errorf("%s, %s: %w", load, c.name, err)
+	}
+	t.list = slices.DeleteFunc(t.list, func(o contender) bool { return o.name == c.name })
+	t.left = append(t.left, left{load, c.name, err.Error()})
+	return nil
+}
+
+// compare runs one load through several contenders, in turn.
+func (s *stage) compare(ctx context.Context, k kind, l offer, list []contender, rounds int) ([]sample, []left, error) {
+	name := k.name + "/" + l.name
+	t := &turns{list: slices.Clone(list), requests: map[string]int{}}
 	warm := l
 	warm.rate, warm.requests = 0, max(2000, 2*l.clients*l.streams)
-	requests := map[string]int{}
-	for _, c := range list {
+	for _, c := range t.inRound(0) {
 		r, err := s.load(ctx, c.client, k, warm, c.target)
 		if err != nil {
-			return nil, fmt.Errorf("warm up %s: %w", c.name, err)
+			err = errors.Join(ctx.Err(), t.drop(c, name, fmt.Errorf("warm up: %w", err)))
 		}
-		requests[c.name] = l.requestsAt(r.rps, s.o.seconds)
+		if err != nil {
+			return nil, t.left, err
+		}
+		t.requests[c.name] = l.requestsAt(r.rps, s.o.seconds)
 	}
 	var samples []sample
 	for round := range rounds {
-		for i := range list {
-			c := list[i]
-			if round%2 == 1 {
-				c = list[len(list)-1-i]
-			}
-			l.requests = requests[c.name]
+		for _, c := range t.inRound(round) {
+			l.requests = t.requests[c.name]
 			counted := s.counting(ctx, k, c)
 			one, err := s.measure(ctx, k, l, c)
 			if err == nil {
 				err = counted(one.requests)
 			}
-			if err != nil {
-				return samples, fmt.Errorf("%s, %s, %s, round %d: %w", k.name, l.name, c.name, round+1, err)
+			if err == nil {
+				samples = append(samples, one)
+				continue
 			}
-			samples = append(samples, one)
+			if err := errors.Join(ctx.Err(), t.drop(c, name, fmt.Errorf("round %d: %w", round+1, err))); err != nil {
+				return samples, t.left, err
+			}
 		}
 	}
-	return samples, nil
+	samples = slices.DeleteFunc(samples, func(one sample) bool {
+		return slices.ContainsFunc(t.left, func(l left) bool { return l.contender == one.contender })
+	})
+	return samples, t.left, nil
 }

@@ -24,8 +24,12 @@ func (r *report) litterCells() [][]string {
 		if w.contender != fairlead || requests == 0 || g.busy == 0 && g.longest == 0 && g.objects == 0 {
 			continue
 		}
+		share, mean := "-", "-" // not known as long as nothing was collected
+		if g.collections > 0 {
+			share, mean = fmt.Sprintf("%.2f", 100*g.share()), fmt.Sprintf("%.0f", micros(g.pause()))
+		}
 		all = append(all, []string{w.kind, w.load, fmt.Sprint(requests), fmt.Sprintf("%.2f", g.objects/float64(requests)), fmt.Sprintf("%.0f", g.bytes/float64(requests)),
-			fmt.Sprintf("%.0f", g.collections), fmt.Sprintf("%.2f", 100*g.share()), fmt.Sprintf("%.0f", micros(g.pause())), fmt.Sprintf("%.0f", g.longest*1e6)})
+			fmt.Sprintf("%.0f", g.collections), share, mean, fmt.Sprintf("%.0f", g.longest*1e6)})
 	}
 	return all
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -45,13 +46,25 @@ func extraNames() string {
 	return strings.Join(names, ", ")
 }
 
+// times is the unit of what is a proportion.
+const times = "times"
+
+// text is a value of that figure.
+func (f figure) text(v float64) string {
+	switch f.unit {
+	case times:
+		return fmt.Sprintf("%.2f", v)
+	case "": // a number of things
+		return fmt.Sprintf("%.0f", v)
+	}
+	return decimal(v)
+}
+
 // note adds a value to a figure.
 func (r *report) note(name, contender, unit string, value float64) {
-	for i := range r.figures {
-		if f := &r.figures[i]; f.name == name && f.contender == contender {
-			f.values = append(f.values, value)
-			return
-		}
+	if f := r.find(name, contender); f != nil {
+		f.values = append(f.values, value)
+		return
 	}
 	r.figures = append(r.figures, figure{name, contender, unit, []float64{value}})
 }
@@ -60,12 +73,20 @@ func (f figure) median() float64 { return median(f.values, func(v float64) float
 
 // figure is the median, if it was measured.
 func (r *report) figure(name, contender string) (float64, bool) {
-	for _, f := range r.figures {
-		if f.name == name && f.contender == contender {
-			return f.median(), true
-		}
+	if f := r.find(name, contender); f != nil {
+		return f.median(), true
 	}
 	return 0, false
+}
+
+// find is a figure, or nil.
+func (r *report) find(name, contender string) *figure {
+	for i := range r.figures {
+		if f := &r.figures[i]; f.name == name && f.contender == contender {
+			return f
+		}
+	}
+	return nil
 }
 
 var figureTitles = []string{"figure", "contender", "median", "min", "max", "unit"}
@@ -74,7 +95,7 @@ var figureTitles = []string{"figure", "contender", "median", "min", "max", "unit
 func (r *report) figureCells() [][]string {
 	var all [][]string
 	for _, f := range r.figures {
-		all = append(all, []string{f.name, f.contender, decimal(f.median()), decimal(slices.Min(f.values)), decimal(slices.Max(f.values)), f.unit})
+		all = append(all, []string{f.name, f.contender, f.text(f.median()), f.text(slices.Min(f.values)), f.text(slices.Max(f.values)), f.unit})
 	}
 	return all
 }

@@ -7,7 +7,8 @@
 //  2. Proxies have one processor for themselves, load and origins the other (but for what two cores serve, on a machine of fewer than
 //     four); a thread elsewhere makes the run fail.
 //  3. Contenders take turns under each load, so that what else the machine does meets them alike; nothing is compared across runs.
-//  4. A request that fails, or that did not go the way it should, makes the run fail.
+//  4. A request of Fairlead that fails, or that did not go the way it should, makes the run fail; another contender is left out of that load,
+//     and the output says so.
 //  5. Nothing is left behind, however it ends.
 package main
 
@@ -120,18 +121,18 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if o.write != "" {
-		m.Command = command(args)
-		if err := r.write(o.write, m, o.rounds); err != nil {
-			return fmt.Errorf("write the page: %w", err)
-		}
-	}
 	if err := r.table(out); err != nil {
 		return err
 	}
 	line, err := r.line()
 	if err != nil {
 		return err
+	}
+	if o.write != "" { // behind the table, which is not lost if it fails
+		m.Command = command(args)
+		if err := r.write(o.write, m, o.rounds); err != nil {
+			return fmt.Errorf("write the page: %w", err)
+		}
 	}
 	_, err = fmt.Fprintf(out, "load average %s before, %s at the end\n%s\n", m.LoadAvg, loadAverage(), line)
 	return err
@@ -166,7 +167,8 @@ func (s *stage) measureAll(ctx context.Context, r *report) error {
 				continue
 			}
 			began := time.Now()
-			samples, err := s.compare(ctx, k, l, s.contenders(k), s.o.rounds)
+			samples, gone, err := s.compare(ctx, k, l, s.contenders(k), s.o.rounds)
+			r.leave(gone)
 			if err != nil {
 				return err
 			}

@@ -15,7 +15,7 @@ import (
 const (
 	nobody         = "none"
 	neighbourRate  = 3000
-	neighbourConns = 100 // a second
+	neighbourConns = 50 // a second
 	// aheadOf is how long a neighbour is at work before it is looked at, and afterwards.
 	aheadOf = time.Second
 )

@@ -65,7 +65,7 @@ func empty(blocks []block) string {
 func (r *report) runBlock(m machine, rounds int) string {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "Each contender had its turn %d times under each load. All of it, with every round: [%s](%s).\n\n", rounds, jsonFile, jsonFile)
-	markdown(&b, []string{"Of", ""}, [][]string{{"command", "`" + m.Command + "`"}, {"date", m.Date}, {"processor", fmt.Sprintf("%d of %s", m.Processors, m.Processor)},
+	markdown(&b, []string{"Of", ""}, [][]string{{"command", "`" + strings.ReplaceAll(m.Command, "|", `\|`) + "`"}, {"date", m.Date}, {"processor", fmt.Sprintf("%d of %s", m.Processors, m.Processor)},
 		{"kernel", m.Kernel}, {"Fairlead", m.Fairlead + ", " + m.Go}, {"HAProxy", m.HAProxy}, {"nginx, and the origin", m.Nginx},
 		{"ReverseProxy", m.Go}, {"Envoy", m.Envoy}, {"load", m.H2load}, {"load average before", m.LoadAvg}})
 	if len(r.commands) > 0 {
@@ -86,6 +86,12 @@ func (r *report) costBlock() string {
 	fmt.Fprintf(&b, "![Processor time for one request](%s)\n\nµs of processor time for one request, medians:\n\n", chartFile)
 	titles, rows := r.beside()
 	markdown(&b, titles, rows)
+	if len(r.left) > 0 {
+		b.WriteString("\nWho did not answer every request of a load was left out of it:\n\n")
+		for _, l := range r.left {
+			fmt.Fprintf(&b, "- %s, %s: %s\n", l.load, l.contender, l.why)
+		}
+	}
 	b.WriteString("\n<details><summary>Everything that was measured under these loads</summary>\n\nThe ratio is Fairlead's median to the other's: below 1 Fairlead is cheaper. " +
 		"RSS is that of all proxy processes of a contender at the end of a run.\n\n")
 	markdown(&b, rowTitles, r.cells())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -24,6 +25,15 @@ type report struct {
 	rows     []row
 	figures  []figure
 	commands [][2]string // of each load: its name, and h2load's command
+	left     []left
+}
+
+// leave notes who was left out, and says it.
+func (r *report) leave(gone []left) {
+	for _, l := range gone {
+		fmt.Fprintf(os.Stderr, "bench: %s without %s: %s\n", l.load, l.contender, l.why)
+	}
+	r.left = append(r.left, gone...)
 }
 
 // add takes the samples of one load.
@@ -199,6 +209,9 @@ func (r *report) putFigures(all map[string]any) {
 			name += "_" + strings.ReplaceAll(f.contender, "-", "_")
 		}
 		all[name] = math.Round(10*f.median()) / 10
+		if f.unit == times {
+			all[name] = math.Round(1000*f.median()) / 1000
+		}
 	}
 	added := "p99_added_" + paceName(paces[0])
 	if ours, ok := r.figure(added, fairlead); ok {

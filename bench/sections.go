@@ -27,8 +27,8 @@ func (r *report) pivot(first string, columns ...column) string {
 		row := []string{name}
 		for _, c := range columns {
 			cell := ""
-			if v, ok := r.figure(c.figure, name); ok {
-				cell = decimal(v)
+			if f := r.find(c.figure, name); f != nil {
+				cell = f.text(f.median())
 			}
 			row = append(row, cell)
 		}
