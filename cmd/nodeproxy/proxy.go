@@ -28,6 +28,7 @@ func newProxyFlags() *proxyFlags {
 	f.set.DurationVar(&f.cfg.Limits.Detect, "detect", 20*time.Millisecond, "how long the first bytes of a connection are waited for before both sides may speak")
 	f.set.Int64Var(&f.cfg.Limits.Conns, "max-connections", 10000, "connections per pod and direction")
 	f.set.Int64Var(&f.cfg.Limits.Requests, "max-requests", 10000, "requests in flight per pod and direction")
+	f.set.Int64Var(&f.cfg.Limits.Buffered, "max-buffered", 64<<20, "bytes that the connections of a pod may make the proxy keep, per direction: what peers do not read, and bodies that wait")
 	f.set.IntVar(&f.cfg.Limits.Shakes, "max-handshakes", 1000, "handshakes that a pod answers in a second; twice as many at once")
 	f.set.TextVar(&f.cfg.MapBackends, "map-backends", node.MapAuto, "when the address of a Service's endpoint is taken for the Service: auto (while another program sees every connect()), on or off")
 	f.set.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "lowest level that is logged: DEBUG, INFO, WARN or ERROR")

@@ -102,6 +102,11 @@ func (p *pod) serve(d Direction, conn net.Conn) {
 		reset(c)
 		return
 	}
+	if b := &p.budgets[d]; b.Full() {
+		b.Refuse()
+		reset(c)
+		return
+	}
 	p.enter(f)
 	defer p.leave(f)
 	if d == Outbound {

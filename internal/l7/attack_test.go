@@ -28,8 +28,9 @@ type siege struct {
 	honest   net.Listener // the same, or that of another pod of the node
 	other    net.Listener
 	rec      *ledger
-	requests atomic.Int64 // that the app has had
-	peak     uint64       // of the heap
+	requests atomic.Int64  // that the app has had
+	stall    chan struct{} // what /stall waits for
+	peak     uint64        // of the heap
 }
 
 // besiege has the app answer with app (HTTP/1) or, framed, with an app of HTTP/2 whose responses are large.
@@ -68,6 +69,12 @@ func (s *siege) serve(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		return
+	}
+	switch r.URL.Path {
+	case "/stall":
+		<-s.stall
+	case "/never":
+		<-r.Context().Done()
 	}
 	io.Copy(io.Discard, r.Body)
 	io.WriteString(w, "served")

@@ -9,7 +9,8 @@
 //     another connection.
 //  4. Set takes the whole desired state. A pod that leaves is drained until its deadline, then reset, and both are counted.
 //  5. A panic ends the connection that it came from, and nothing else.
-//  6. Run returns when every goroutine, connection and listener of the engine has ended.
+//  6. What a pod's connections make us keep is bounded by Limits.Buffered; its other connections are served meanwhile.
+//  7. Run returns when every goroutine, connection and listener of the engine has ended.
 package l7
 
 import (
@@ -56,6 +57,7 @@ type Limits struct {
 	Replay    int           // request body bytes kept to send a request again: 64 KiB
 	Conns     int64         // connections per pod and direction: 10000
 	Requests  int64         // requests in flight per pod and direction: 10000
+	Buffered  int64         // bytes that the connections of a pod may make us keep, per direction: 64 MiB
 	Shakes    int           // handshakes that a pod answers in a second, twice as many at once: 1000
 	HTTP      exchange.Limits
 }
@@ -74,6 +76,7 @@ func (l Limits) withDefaults() Limits {
 	fill(&l.Replay, 64<<10)
 	fill(&l.Conns, 10000)
 	fill(&l.Requests, 10000)
+	fill(&l.Buffered, 64<<20)
 	fill(&l.Shakes, 1000)
 	l.HTTP = l.HTTP.WithDefaults()
 	return l

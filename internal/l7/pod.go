@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
 )
 
 var (
@@ -36,8 +38,9 @@ type pod struct {
 	cancel  context.CancelCauseFunc
 	accepts map[net.Listener]*acceptor // Run's goroutine only
 
-	conns, requests [2]atomic.Int64 // by Direction
-	shakes          *rate.Limiter   // handshakes that are answered
+	conns, requests [2]atomic.Int64    // by Direction
+	shakes          *rate.Limiter      // handshakes that are answered
+	budgets         [2]exchange.Budget // by Direction
 
 	mu       sync.Mutex       // protects what follows
 	live     map[session]bool // true: it was told to end, because it is forbidden now
@@ -53,6 +56,11 @@ func newPod(e *Engine, spec *Pod) *pod {
 		empty: make(chan struct{}), gone: make(chan struct{}), shakes: rate.NewLimiter(rate.Limit(e.lim.Shakes), 2*e.lim.Shakes)}
 	p.ctx, p.cancel = context.WithCancelCause(context.Background())
 	p.spec.Store(spec)
+	for d := range p.budgets {
+		p.budgets[d].Limit = e.lim.Buffered
+		p.budgets[d].Refused = func() { e.rec.Event(p.spec.Load(), Direction(d), EventBufferLimit) }
+		p.budgets[d].Short = func() { p.shed(Direction(d)) }
+	}
 	context.AfterFunc(p.ctx, p.abortAll)
 	return p
 }

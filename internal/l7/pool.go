@@ -34,6 +34,14 @@ type target struct {
 	client  netip.Addr   // inbound: whom the app sees
 }
 
+// direction is that of the requests which go there.
+func (t *target) direction() Direction {
+	if t.client.IsValid() {
+		return Inbound
+	}
+	return Outbound
+}
+
 // group is the upstream connections to one target.
 type group struct {
 	w       *worker
@@ -248,5 +256,13 @@ func (g *group) drain() {
 	for _, u := range slices.Clone(g.conns) {
 		g.unlist(u)
 		u.drain()
+	}
+}
+
+func (g *group) shed() {
+	for _, u := range slices.Clone(g.conns) {
+		if u.h2 != nil {
+			u.h2.Shed()
+		}
 	}
 }

@@ -112,6 +112,7 @@ const (
 	EventConnLimit                   // a connection above Limits.Conns was reset
 	EventRequestLimit                // a request above Limits.Requests was refused
 	EventHandshakeLimit              // a handshake above Limits.Shakes was refused
+	EventBufferLimit                 // something was refused or given up because the pod holds more bytes than Limits.Buffered
 	EventPanic                       // a connection's goroutine panicked
 	EventDrained                     // a pod that left had no connection any more
 	EventDrainDeadline               // ... or had, and they were reset
@@ -120,7 +121,7 @@ const (
 	events
 )
 
-var eventNames = [events]string{"loopback", "accept_error", "connection_limit", "request_limit", "handshake_limit", "panic", "drained",
+var eventNames = [events]string{"loopback", "accept_error", "connection_limit", "request_limit", "handshake_limit", "buffer_limit", "panic", "drained",
 	"drain_deadline", "retry", "forbidden"}
 
 func (e Event) String() string {

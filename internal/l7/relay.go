@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
 )
 
 // relay forwards an opaque connection until both directions have ended. An end of input is passed on as a half-close;
@@ -88,9 +90,13 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }
 func (f *flow) copyBuffer(dst, src stream) (n int64, err error) {
 	small := make([]byte, 1<<10)
 	var large *[]byte
+	var kept exchange.Account
+	budget := &f.p.budgets[f.dir]
+	kept.Open(budget)
 	defer func() {
 		if large != nil {
 			buffers.Put(large)
+			kept.Set(0)
 		}
 	}()
 	idle := f.e.lim.TCPIdle
@@ -118,11 +124,13 @@ func (f *flow) copyBuffer(dst, src stream) (n int64, err error) {
 			return n, nil
 		case rerr != nil:
 			return n, rerr
-		case m == len(small) && large == nil:
+		case m == len(small) && large == nil && !budget.Tight():
 			large = buffers.Get().(*[]byte)
+			kept.Set(len(*large))
 		case m < len(small) && large != nil:
 			buffers.Put(large)
 			large = nil
+			kept.Set(0)
 		}
 	}
 }

@@ -38,7 +38,8 @@ type request struct {
 	up       *upstream // stays when the exchange has ended: what still waits to be sent gives its credit there
 	counted  bool      // among up's active requests
 	waitsIn  *group
-	patience func() // cancels the end of the wait
+	patience func()           // cancels the end of the wait
+	kept     exchange.Account // large heads, and what upTap keeps
 	down     downTap
 	upTap    upTap
 	rec      RequestRecord
@@ -70,7 +71,19 @@ func (r *request) start(s *httpSession, h *exchange.Head, end bool) {
 		x.Down = &r.down
 	}
 	x.Observer = r
+	r.kept.Open(&f.p.budgets[f.dir])
+	r.keep(0)
 }
+
+// keep says how much of the body is kept. Little things are not counted: there are as many requests as Limits.Requests.
+func (r *request) keep(body int) {
+	if n := body + exchange.Size(r.head.Fields); n > uncounted || r.kept.Held() > 0 {
+		r.kept.Set(n)
+	}
+}
+
+// uncounted is what a request may keep and not be counted.
+const uncounted = 4 << 10
 
 // begin finds the request a place to go to, the next one if there has been one.
 func (r *request) begin() {
@@ -259,8 +272,11 @@ func (r *request) Reject(x *exchange.Exchange, why exchange.Reason) bool {
 		return false
 	}
 	status, code := 502, uint32(grpcUnavailable)
-	if why.Code == exchange.CodeTimeout {
+	switch why.Code {
+	case exchange.CodeTimeout:
 		status, code = 504, grpcDeadline
+	case exchange.CodeLimit:
+		status, code = 503, grpcExhausted
 	}
 	r.fail(causeOfReason(why), status, code, "upstream failed before it answered")
 	return true
@@ -324,6 +340,7 @@ func (r *request) Done(_ *exchange.Exchange, why exchange.Reason) {
 	r.s.active--
 	r.s.last = r.s.w.l.Now()
 	r.s.f.p.requests[r.s.f.dir].Add(-1)
+	r.kept.Set(0)
 	r.x.Drop()
 }
 

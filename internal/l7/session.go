@@ -78,12 +78,12 @@ func (f *flow) serveHTTP(k Kind, r *route) {
 func (s *httpSession) start(t exchange.Transport, k Kind) exchange.Protocol {
 	s.t, s.last = t, s.w.l.Now()
 	s.w.sessions[s] = struct{}{}
-	lim := s.w.e.lim.HTTP
+	lim, budget := s.w.e.lim.HTTP, &s.f.p.budgets[s.f.dir]
 	if k == KindHTTP2 {
-		srv := h2.NewServer(t, h2.ServerConfig{Limits: lim, Private: s.route.private, Shared: &s.w.shared, Exchanges: &s.w.requests, Request: s.request})
+		srv := h2.NewServer(t, h2.ServerConfig{Limits: lim, Private: s.route.private, Budget: budget, Shared: &s.w.shared, Exchanges: &s.w.requests, Request: s.request})
 		s.Protocol, s.server = srv, srv
 	} else {
-		srv := h1.NewServer(t, h1.ServerConfig{Limits: lim, Memo: &s.w.lines, Exchanges: &s.w.requests, Request: s.request})
+		srv := h1.NewServer(t, h1.ServerConfig{Limits: lim, Budget: budget, Memo: &s.w.lines, Exchanges: &s.w.requests, Request: s.request})
 		s.Protocol, s.server = srv, srv
 	}
 	s.f.e.rec.ConnOpened(&s.f.rec)
@@ -153,6 +153,13 @@ func (s *httpSession) request(x *exchange.Exchange, h *exchange.Head, end bool) 
 		f.p.requests[f.dir].Add(-1)
 		f.e.rec.Event(f.spec, f.dir, EventRequestLimit)
 		x.Fail(503, grpcExhausted, "request_limit", "too many requests in flight")
+		return
+	}
+	b := &f.p.budgets[f.dir]
+	if b.Full() {
+		f.p.requests[f.dir].Add(-1)
+		b.Refuse()
+		x.Fail(503, grpcExhausted, "buffer_limit", "too much is waiting for this pod")
 		return
 	}
 	r := x.User.(*request)

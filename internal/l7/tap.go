@@ -17,7 +17,19 @@ type upTap struct {
 func (t *upTap) whole() bool { return !t.lost }
 
 // answered is called when a response has begun: the request will not be sent again.
-func (t *upTap) answered() { t.lost, t.kept = true, t.kept[:0] }
+func (t *upTap) answered() { t.lose() }
+
+// lose keeps nothing any more.
+func (t *upTap) lose() {
+	t.lost = true
+	if cap(t.kept) > keptBody {
+		t.kept = nil
+	}
+	t.kept = t.kept[:0]
+	if t.r.kept.Held() > 0 {
+		t.r.keep(0)
+	}
+}
 
 // ended tells whether the head is all that there is to send now, and ever.
 func (t *upTap) ended() bool { return t.end && t.bytes == 0 && len(t.trailers) == 0 }
@@ -43,10 +55,12 @@ func (t *upTap) WriteData(x *exchange.Exchange, b []byte, end bool) {
 	t.r.rec.BytesIn = t.bytes
 	t.end = t.end || end
 	if !t.lost {
-		if len(t.kept)+len(b) > t.r.s.w.e.lim.Replay || x.Tunnel || x.Responded() {
-			t.lost, t.kept = true, t.kept[:0]
+		r := t.r
+		if len(t.kept)+len(b) > r.s.w.e.lim.Replay || x.Tunnel || x.Responded() || r.s.f.p.budgets[r.s.f.dir].Tight() {
+			t.lose()
 		} else {
 			t.kept = append(t.kept, b...)
+			r.keep(len(t.kept))
 		}
 	}
 	t.r.up.WriteData(x, b, end)

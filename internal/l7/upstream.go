@@ -37,13 +37,13 @@ type upstream struct {
 
 func newUpstream(g *group, t exchange.Transport) *upstream {
 	u := &upstream{g: g, last: g.w.l.Now()}
-	lim := g.w.e.lim.HTTP
+	lim, budget := g.w.e.lim.HTTP, &g.t.pod.budgets[g.t.direction()]
 	if g.t.wire == wireH1 {
-		u.h1 = h1.NewClient(t, h1.ClientConfig{Limits: lim, Memo: &g.w.lines, OnIdle: func(*h1.Client) { u.ready() }})
+		u.h1 = h1.NewClient(t, h1.ClientConfig{Limits: lim, Budget: budget, Memo: &g.w.lines, OnIdle: func(*h1.Client) { u.ready() }})
 		u.client = u.h1
 		return u
 	}
-	cfg := h2.ClientConfig{Limits: lim, Shared: &g.w.shared, OnReady: func(*h2.Client) { u.heard = true; u.ready() }}
+	cfg := h2.ClientConfig{Limits: lim, Budget: budget, Shared: &g.w.shared, OnReady: func(*h2.Client) { u.heard = true; u.ready() }}
 	if g.t.wire == wireMesh {
 		cfg.Private, cfg.Ping = true, meshPing
 	}

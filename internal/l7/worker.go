@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"fairlead.io/fairlead/internal/l7/exchange"
 	"fairlead.io/fairlead/internal/l7/h1"
 	"fairlead.io/fairlead/internal/l7/h2"
 	"fairlead.io/fairlead/internal/l7/loop"
@@ -18,11 +19,12 @@ type worker struct {
 	shared   h2.Shared
 	requests requests
 	lines    h1.Memo
-	panics   uint64 // of the loop, as far as they were reported
+	shedding map[*exchange.Budget]bool // those that are short, or were
+	panics   uint64                    // of the loop, as far as they were reported
 }
 
 func newWorker(e *Engine, l *loop.Loop) *worker {
-	return &worker{e: e, l: l, groups: map[target]*group{}, sessions: map[*httpSession]struct{}{}}
+	return &worker{e: e, l: l, groups: map[target]*group{}, sessions: map[*httpSession]struct{}{}, shedding: map[*exchange.Budget]bool{}}
 }
 
 func (w *worker) run(ctx context.Context, ended chan<- error) {

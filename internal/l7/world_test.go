@@ -186,6 +186,11 @@ func (w *world) mortal(rec Recorder, change func(*Config), pods ...*Pod) (*Engin
 			if err != nil {
 				w.t.Errorf("run: %v", err)
 			}
+			for _, p := range e.pods {
+				if out, in := p.budgets[Outbound].Used(), p.budgets[Inbound].Used(); out != 0 || in != 0 {
+					w.t.Errorf("%v: %d bytes of its budget are in use behind the end, and %d inbound", p.spec.Load().Name, out, in)
+				}
+			}
 		case <-time.After(10 * time.Second):
 			panic("engine does not end")
 		}

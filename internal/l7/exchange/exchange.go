@@ -13,9 +13,6 @@ import (
 	"time"
 )
 
-// HighWater is the mark of a Transport: when a Write leaves more than this pending, Writable follows once nothing is.
-const HighWater = 256 << 10
-
 // Transport is a byte stream that a codec writes to: TCP, or TLS over it.
 type Transport interface {
 	// Write appends to the output. It is sent when the loop's turn ends, with everything else of that turn.
@@ -31,6 +28,12 @@ type Transport interface {
 	CloseWrite()
 	Close()
 	Abort()
+	// Trip is the time to the peer's kernel and back, the least that was seen; 0 if it is not known.
+	Trip() time.Duration
+	// Flows tells whether much more has gone out of late than is pending.
+	Flows() bool
+	// Charge has what the transport keeps counted in b.
+	Charge(b *Budget)
 	Loop() Loop
 }
 
@@ -43,7 +46,7 @@ type Protocol interface {
 	// error, for a body may end here. Nothing is fed afterwards. It is not called while reading is paused,
 	// so that every byte which Feed could still take has been taken.
 	EOF()
-	// Writable says that Pending fell to zero after a Write had left it above HighWater.
+	// Writable says that Pending fell to zero after a Write had left it above LowWater.
 	Writable()
 	// Closed is the last call of all. err is nil after an orderly close.
 	Closed(err error)

@@ -134,3 +134,11 @@ func ParseLength(s string) (int64, bool) {
 	}
 	return n, true
 }
+
+// Size is how many bytes the fields take, about.
+func Size(fields []Field) (n int) {
+	for i := range fields {
+		n += len(fields[i].Name) + len(fields[i].Value)
+	}
+	return n
+}

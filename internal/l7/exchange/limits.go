@@ -17,6 +17,8 @@ type Limits struct {
 	Streams      uint32 // concurrent streams that an HTTP/2 side accepts: 250
 	StreamWindow int32  // receive window of an HTTP/2 stream: 128 KiB
 	ConnWindow   int32  // receive window of an HTTP/2 connection, never equal to a stream's: 2 MiB
+	StreamGrown  int32  // to which a stream's window grows on a long path: 4 MiB
+	ConnGrown    int32  // to which a connection's does: 16 MiB
 	Block        int    // a compressed header block, CONTINUATIONs included: 64 KiB
 	Fragments    int    // CONTINUATION frames of one block: 16
 	Resets       int    // streams reset by the peer or for its errors, each second: 1000
@@ -38,6 +40,8 @@ func (l Limits) WithDefaults() Limits {
 	fill(&l.Streams, 250)
 	fill(&l.StreamWindow, 128<<10)
 	fill(&l.ConnWindow, 2<<20)
+	fill(&l.StreamGrown, 4<<20)
+	fill(&l.ConnGrown, 16<<20)
 	fill(&l.Block, 64<<10)
 	fill(&l.Fragments, 16)
 	fill(&l.Resets, 1000)

@@ -8,6 +8,7 @@ import (
 type ClientConfig struct {
 	Limits exchange.Limits
 	Memo   *Memo // shared with the other connections of the loop; may be nil
+	Budget *exchange.Budget
 	// OnIdle, if set, is called whenever the connection can take the next request.
 	OnIdle func(*Client)
 	// OnClosed, if set, is called once, when the connection has ended.
@@ -26,8 +27,9 @@ type Client struct {
 	scan    scanner
 	in      body
 	out     out
-	early   []byte // tunnel bytes that came before the tunnel was accepted
-	earlyFn bool   // and their end
+	early   []byte           // tunnel bytes that came before the tunnel was accepted
+	kept    exchange.Account // of early
+	earlyFn bool             // and their end
 	asked   string
 	connect bool
 
@@ -41,7 +43,10 @@ type Client struct {
 
 // NewClient makes a client for a connection to a server.
 func NewClient(t exchange.Transport, cfg ClientConfig) *Client {
-	return &Client{t: t, cfg: cfg, lim: cfg.Limits.WithDefaults(), state: atWait}
+	t.Charge(cfg.Budget)
+	c := &Client{t: t, cfg: cfg, lim: cfg.Limits.WithDefaults(), state: atWait}
+	c.kept.Open(cfg.Budget)
+	return c
 }
 
 // Idle tells whether Send may be called.
@@ -132,6 +137,7 @@ func (c *Client) begin(r *response) {
 	if x.Tunnel { // refused: the request was its head alone
 		dropped := len(c.early)
 		c.reqEnded, c.early = true, nil
+		c.kept.Set(0)
 		x.Down.Consumed(x, dropped)
 	}
 	x.ResponseHead(&r.head, r.body == none)
@@ -148,6 +154,7 @@ func (c *Client) openTunnel(r *response) {
 	}
 	early, end := c.early, c.earlyFn
 	c.early = nil
+	c.kept.Set(0)
 	if len(early) > 0 || end {
 		c.WriteData(x, early, end)
 	}

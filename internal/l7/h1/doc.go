@@ -39,6 +39,7 @@ var (
 	errStatus  = &fault{502, "malformed status line"}
 	errChunk   = &fault{400, "malformed chunk"}
 	errSlow    = &fault{408, "header took too long"}
+	errFull    = &fault{503, "too much is waiting for this pod"}
 
 	errOverrun = errors.New("body is longer than its Content-Length")
 	errShort   = errors.New("body is shorter than its Content-Length")

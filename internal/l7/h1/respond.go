@@ -134,6 +134,10 @@ func (s *Server) WriteData(x *exchange.Exchange, b []byte, end bool) {
 	if x != s.x || s.answered || !s.started {
 		return
 	}
+	if len(b) > 0 && overdrawn(s.t, s.cfg.Budget) {
+		s.giveUp(exchange.Reason{Code: exchange.CodeLimit, Detail: "buffer limit"})
+		return
+	}
 	if err := s.out.write(s.t, b, end); err != nil {
 		s.mismatch(err)
 		return
@@ -158,9 +162,14 @@ func (s *Server) WriteTrailers(x *exchange.Exchange, f []exchange.Field) {
 
 // mismatch ends a connection whose response does not fit what its head announced.
 func (s *Server) mismatch(err error) {
+	s.giveUp(exchange.Reason{Code: exchange.CodeProtocol, Detail: err.Error()})
+}
+
+// giveUp ends the connection in the middle of a response.
+func (s *Server) giveUp(why exchange.Reason) {
 	x := s.forget()
 	s.state = atEnd
-	x.RequestReset(exchange.Reason{Code: exchange.CodeProtocol, Detail: err.Error()})
+	x.RequestReset(why)
 	s.t.Abort()
 }
 
@@ -168,7 +177,7 @@ func (s *Server) mismatch(err error) {
 func (s *Server) pay(x *exchange.Exchange, n int) {
 	switch {
 	case n == 0 || x.Up == nil:
-	case s.t.Pending() > exchange.HighWater:
+	case s.t.Pending() > s.cfg.Budget.HighWater():
 		s.owed += n
 	default:
 		x.Up.Consumed(x, n)

@@ -15,6 +15,7 @@ func (c *Client) Send(x *exchange.Exchange, h *exchange.Head, end bool) error {
 	c.reqEnded, c.respEnded, c.anybyte = end, false, false
 	c.interim, c.unpaid, c.owed = 0, 0, 0
 	c.early, c.earlyFn = nil, false
+	c.kept.Set(0)
 	c.asked, c.connect = h.Protocol, h.Method == "CONNECT" && h.Protocol == ""
 	c.writeRequest(h, end)
 	return nil
@@ -90,6 +91,12 @@ func (c *Client) WriteData(x *exchange.Exchange, b []byte, end bool) {
 	tunnel := c.connect || c.asked != ""
 	if tunnel && c.state == atHead {
 		c.early, c.earlyFn = append(c.early, b...), end
+		c.kept.Set(len(c.early))
+		return
+	}
+	if len(b) > 0 && overdrawn(c.t, c.cfg.Budget) {
+		c.fail(exchange.Reason{Code: exchange.CodeLimit, Detail: "buffer limit"})
+		c.t.Abort()
 		return
 	}
 	if err := c.out.write(c.t, b, end); err != nil {
@@ -135,7 +142,7 @@ func (c *Client) endRequest() {
 func (c *Client) pay(x *exchange.Exchange, n int) {
 	switch {
 	case n == 0:
-	case c.t.Pending() > exchange.HighWater:
+	case c.t.Pending() > c.cfg.Budget.HighWater():
 		c.owed += n
 	default:
 		x.Down.Consumed(x, n)

@@ -13,6 +13,7 @@ type ServerConfig struct {
 	// calls x.Bind, or calls x.Fail, at once or later. The head is valid during the call only; its strings live on.
 	Request func(x *exchange.Exchange, h *exchange.Head, end bool)
 	Memo    *Memo // shared with the other connections of the loop; may be nil
+	Budget  *exchange.Budget
 	// Exchanges, if set, is where exchanges come from.
 	Exchanges exchange.Source
 	// Refused, if set, is told of each request that could not be parsed.
@@ -62,6 +63,7 @@ type Server struct {
 
 // NewServer makes a server for a connection that a client has opened.
 func NewServer(t exchange.Transport, cfg ServerConfig) *Server {
+	t.Charge(cfg.Budget)
 	return &Server{t: t, cfg: cfg, lim: cfg.Limits.WithDefaults()}
 }
 
@@ -118,7 +120,7 @@ func (s *Server) Feed(b []byte) (int, error) {
 }
 
 func (s *Server) readHead(b []byte) int {
-	if s.t.Pending() > exchange.HighWater { // a client that asks and does not read
+	if s.t.Pending() > s.cfg.Budget.HighWater() { // a client that asks and does not read
 		s.t.Pause()
 		return 0
 	}
@@ -136,6 +138,11 @@ func (s *Server) readHead(b []byte) int {
 		return 0
 	}
 	if end == 0 {
+		if len(b) > headShare && s.cfg.Budget.IsShort() {
+			s.cfg.Budget.Refuse()
+			s.refuse(errFull)
+			return 0
+		}
 		s.startTimer()
 		return 0
 	}
@@ -242,7 +249,11 @@ func (s *Server) refuse(err error) {
 		s.cfg.Refused(f.status, f.text)
 	}
 	s.version, s.persist = exchange.HTTP11, false
-	s.answer(f.status, "malformed", f.text, false)
+	reason := "malformed"
+	if f == errFull {
+		reason = "buffer_limit"
+	}
+	s.answer(f.status, reason, f.text, false)
 	s.end()
 }
 

@@ -154,3 +154,15 @@ func appendStatus(b []byte, v exchange.Version, status int) []byte {
 	}
 	return append(b, "\r\n"...)
 }
+
+// headShare is what may be here of a head that is not whole when the budget is short.
+const headShare = 2 << 10
+
+// overdrawn tells whether a transport that takes no more is among what makes the budget short, and has to be given up.
+func overdrawn(t exchange.Transport, b *exchange.Budget) bool {
+	if !b.IsShort() || t.Pending() <= exchange.LowWater || t.Flows() && !b.Critical() {
+		return false
+	}
+	b.Refuse()
+	return true
+}

@@ -10,7 +10,8 @@ import (
 type ClientConfig struct {
 	Limits  exchange.Limits
 	Private bool
-	Shared  *Shared       // with the other connections of the loop; may be nil
+	Shared  *Shared // with the other connections of the loop; may be nil
+	Budget  *exchange.Budget
 	Ping    time.Duration // of silence before a PING, and to wait for its answer; 0 is never
 	// OnReady, if set, is called when a stream has ended or the peer's first SETTINGS have come: CanSend may have
 	// become true, and Streams may have become 0.
@@ -31,7 +32,7 @@ type Client struct {
 // NewClient makes a client for a connection to a server, and sends preface and settings.
 func NewClient(t exchange.Transport, cfg ClientConfig) *Client {
 	c := &Client{cfg: cfg, nextID: 1}
-	c.init(t, cfg.Limits, (*clientRole)(c), cfg.Private, false, cfg.Shared)
+	c.init(t, cfg.Limits, (*clientRole)(c), cfg.Private, false, cfg.Shared, cfg.Budget)
 	c.start()
 	c.keepAlive(cfg.Ping)
 	return c

@@ -35,6 +35,9 @@ type conn struct {
 	shared  *Shared // may be nil
 	server  bool
 	private bool
+	common  bool // carries what many clients ask for: one that does not read must not hold up the others
+	budget  *exchange.Budget
+	account exchange.Account
 	coding  coding
 	reading reading
 	scratch [64]byte
@@ -47,7 +50,7 @@ type conn struct {
 	lastPeer uint32 // the highest stream number that was used
 
 	sendWindow, peerWindow int64
-	recvWindow, refund     int64
+	recv                   window
 	peerStreams            uint32
 	peerConnect            bool
 
@@ -64,11 +67,15 @@ type conn struct {
 }
 
 // init fills in a zero conn.
-func (c *conn) init(t exchange.Transport, lim exchange.Limits, r role, private, server bool, shared *Shared) {
+func (c *conn) init(t exchange.Transport, lim exchange.Limits, r role, private, server bool, shared *Shared, budget *exchange.Budget) {
 	c.t, c.lim, c.role, c.private, c.server, c.shared = t, lim.WithDefaults(), r, private, server, shared
+	c.common, c.budget = private || !server, budget
+	c.account.Open(budget)
+	t.Charge(budget)
 	c.streams = make(map[uint32]*stream)
 	c.coding.init(&c.lim, private, shared)
-	c.sendWindow, c.peerWindow, c.recvWindow = defaultWindow, defaultWindow, defaultWindow
+	c.sendWindow, c.peerWindow = defaultWindow, defaultWindow
+	c.recv = window{size: int64(c.lim.ConnWindow), left: max(int64(c.lim.ConnWindow), defaultWindow)}
 	c.peerStreams = 100 // until the peer says
 }
 
@@ -89,8 +96,7 @@ func (c *conn) start() {
 	body = appendSetting(body, setHeaderList, uint32(c.lim.HeadBytes))
 	b = append(appendFrameHeader(b, len(body), frameSettings, 0, 0), body...)
 	c.t.Write(b)
-	if more := int64(c.lim.ConnWindow) - c.recvWindow; more > 0 {
-		c.recvWindow += more
+	if more := c.recv.left - defaultWindow; more > 0 {
 		c.writeUint32(frameWindow, 0, uint32(more))
 	}
 }
@@ -141,7 +147,7 @@ func (c *conn) frame(f *frame) error {
 	if c.open.id != 0 && (f.kind != frameContinuation || f.id != c.open.id) {
 		return fatal(codeProtocol, "header block is interrupted")
 	}
-	if c.t.Pending() > exchange.HighWater+c.lim.Backlog {
+	if c.t.Pending() > c.budget.HighWater()+c.lim.Backlog {
 		return fatal(codeCalm, "peer does not read")
 	}
 	switch f.kind {
@@ -205,7 +211,8 @@ func (c *conn) down(why exchange.Reason) {
 		c.discard(st)
 		c.role.lost(st, why)
 	}
-	c.ready = nil
+	c.account.Set(0)
+	c.ready, c.fragment = nil, nil
 }
 
 func (c *conn) stopTimers() {

@@ -2,8 +2,10 @@
 // push parser like h1: no goroutine, no lock, no blocking call.
 //
 // Promises:
-//  1. A stream has at most Limits.StreamWindow undelivered or unpaid bytes, a connection Limits.ConnWindow: credit
-//     goes back to the peer only when the other side has handed the bytes on.
+//  1. A stream has at most its window of undelivered or unpaid bytes: Limits.StreamWindow, or, where its path is long and its
+//     reader keeps up, up to Limits.StreamGrown. Credit goes back to the peer only when the other side has handed the bytes on. A
+//     client's own connection has likewise Limits.ConnWindow; one that many share gives credit when bytes come, and the Budget
+//     bounds what all of its streams hold.
 //  2. What is sent waits in its stream until the peer's windows and the transport take it; streams take turns.
 //  3. What RFC 9113 calls malformed never reaches an exchange: it ends its stream, or the connection.
 //  4. Every kind of frame that costs the peer nothing is counted; too many in a second end the connection with

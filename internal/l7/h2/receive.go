@@ -7,7 +7,7 @@ func (c *conn) onData(f *frame) error {
 	if f.id == 0 {
 		return fatal(codeProtocol, "DATA on stream 0")
 	}
-	if c.recvWindow -= size; c.recvWindow < 0 {
+	if !c.recv.take(size) {
 		return fatal(codeFlow, "connection window is overrun")
 	}
 	st := c.streams[f.id]
@@ -19,7 +19,7 @@ func (c *conn) onData(f *frame) error {
 		return err
 	}
 	end, n := f.has(flagEndStream), int64(len(f.payload))
-	if st.recvWindow -= size; st.recvWindow < 0 {
+	if !st.recv.take(size) {
 		c.credit(size)
 		return c.streamError(st, codeFlow, "stream window is overrun")
 	}
@@ -43,9 +43,14 @@ func (c *conn) onData(f *frame) error {
 		}
 		return nil
 	}
-	c.credit(size - n)
 	c.creditStream(st, size-n)
 	st.unpaid += n
+	if c.common {
+		c.credit(size)
+	} else {
+		c.credit(size - n)
+		st.owing += n
+	}
 	st.remoteEnd = end
 	c.role.data(st, f.payload, end)
 	if end {
@@ -56,11 +61,11 @@ func (c *conn) onData(f *frame) error {
 
 // credit returns n bytes to the connection's window.
 func (c *conn) credit(n int64) {
-	c.refund += n
-	if c.refund >= int64(c.lim.ConnWindow)/4 && !c.dead {
-		c.recvWindow += c.refund
-		c.writeUint32(frameWindow, 0, uint32(c.refund))
-		c.refund = 0
+	if c.dead {
+		return
+	}
+	if n = c.recv.give(n, 4, c, int64(c.lim.ConnGrown)); n > 0 {
+		c.writeUint32(frameWindow, 0, uint32(n))
 	}
 }
 
@@ -68,11 +73,8 @@ func (c *conn) creditStream(st *stream, n int64) {
 	if st.remoteEnd || st.gone {
 		return
 	}
-	st.refund += n
-	if st.refund >= int64(c.lim.StreamWindow)/2 {
-		st.recvWindow += st.refund
-		c.writeUint32(frameWindow, st.id, uint32(st.refund))
-		st.refund = 0
+	if n = st.recv.give(n, 2, c, int64(c.lim.StreamGrown)); n > 0 {
+		c.writeUint32(frameWindow, st.id, uint32(n))
 	}
 }
 
@@ -80,8 +82,15 @@ func (c *conn) creditStream(st *stream, n int64) {
 func (c *conn) consumed(st *stream, n int) {
 	k := min(int64(n), st.unpaid)
 	st.unpaid -= k
-	c.credit(k)
+	c.repay(st, k)
 	c.creditStream(st, k)
+}
+
+// repay gives the connection's credit for n of the stream's bytes, if they were not paid for when they came.
+func (c *conn) repay(st *stream, n int64) {
+	n = min(n, st.owing)
+	st.owing -= n
+	c.credit(n)
 }
 
 func (c *conn) onHeaders(f *frame) error {
@@ -103,8 +112,7 @@ func (c *conn) onHeaders(f *frame) error {
 		return c.onBlock(f.payload)
 	}
 	c.blockTimer(c.lim.HeadTimeout)
-	c.fragment = append(c.fragment[:0], f.payload...)
-	return nil
+	return c.gather(f.payload)
 }
 
 func (c *conn) onContinuation(f *frame) error {
@@ -115,13 +123,26 @@ func (c *conn) onContinuation(f *frame) error {
 	if c.open.fragments > c.lim.Fragments || len(c.fragment)+len(f.payload) > c.lim.Block {
 		return fatal(codeCalm, "header block is too large")
 	}
-	c.fragment = append(c.fragment, f.payload...)
-	if !f.has(flagEndHeaders) {
-		return nil
+	if err := c.gather(f.payload); err != nil || !f.has(flagEndHeaders) {
+		return err
 	}
 	c.blockStop()
 	c.blockStop = nil
-	return c.onBlock(c.fragment)
+	b := c.fragment
+	c.account.Add(-len(b))
+	c.fragment = nil
+	return c.onBlock(b)
+}
+
+// gather keeps a piece of a header block that is not whole.
+func (c *conn) gather(b []byte) error {
+	c.fragment = append(c.fragment, b...)
+	c.account.Add(len(b))
+	if !c.common && len(c.fragment) > exchange.Share && c.budget.IsShort() {
+		c.budget.Refuse()
+		return fatal(codeCalm, "header block is too large for what is left of the budget")
+	}
+	return nil
 }
 
 func (c *conn) onBlock(b []byte) error {

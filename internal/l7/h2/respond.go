@@ -6,6 +6,12 @@ import (
 	"fairlead.io/fairlead/internal/l7/exchange"
 )
 
+// Codes of gRPC (google.rpc.Code).
+const (
+	grpcExhausted   = 8
+	grpcUnavailable = 14
+)
+
 func (s *Server) stream(x *exchange.Exchange) *stream {
 	st, _ := x.DownState.(*stream)
 	if st == nil || st.x != x || st.gone || s.dead {
@@ -21,6 +27,7 @@ func (s *Server) Bound(x *exchange.Exchange) {
 		return
 	}
 	b, end, f := st.held, st.heldEnd, st.heldTrailers
+	s.account.Add(-len(b))
 	st.held, st.heldEnd, st.heldTrailers = nil, false, nil
 	switch {
 	case len(f) > 0:
@@ -53,7 +60,7 @@ func (s *Server) WriteHead(x *exchange.Exchange, h *exchange.Head, end bool) {
 	}
 	if !s.private && st.extended && h.Status/100 == 2 {
 		// Over HTTP/2 any 2xx accepts; one from an HTTP/1.1 application that did not switch must not.
-		s.Fail(x, 502, 14, "upgrade", "the application did not switch protocols")
+		s.Fail(x, 502, grpcUnavailable, "upgrade", "the application did not switch protocols")
 		x.RequestReset(exchange.Reason{Code: exchange.CodeCancel, Detail: "upgrade not taken"})
 		return
 	}
@@ -107,13 +114,18 @@ func (s *Server) Reset(x *exchange.Exchange, why exchange.Reason) {
 
 // unwant drops the rest of a request that has its whole response, and says so behind the response.
 func (s *Server) unwant(st *stream) {
+	s.drop(st)
 	st.unwanted = true
-	n := st.unpaid
-	st.unpaid, st.held = 0, nil
-	s.credit(n)
 	if st.localEnd && !st.gone {
 		s.endLocal(st)
 	}
+}
+
+// drop settles what has come of a request that nobody wants any more.
+func (s *Server) drop(st *stream) {
+	s.account.Add(-len(st.held))
+	st.unpaid, st.held = 0, nil
+	s.repay(st, st.owing)
 }
 
 // Consumed implements exchange.Side.
@@ -143,10 +155,8 @@ func (s *Server) Fail(x *exchange.Exchange, status int, grpc uint32, reason, tex
 		h.Fields = []exchange.Field{{Name: "content-type", Value: "text/plain; charset=utf-8"}}
 	}
 	h.Fields = append(h.Fields, exchange.Field{Name: "x-fairlead-error", Value: reason})
+	s.drop(st)
 	st.unwanted = !st.remoteEnd
-	n := st.unpaid
-	st.unpaid, st.held = 0, nil
-	s.credit(n)
 	bare := st.grpc || x.Head
 	s.writeResponse(st.id, h, bare)
 	if bare {

@@ -12,7 +12,8 @@ import (
 type ServerConfig struct {
 	Limits  exchange.Limits
 	Private bool
-	Shared  *Shared       // with the other connections of the loop; may be nil
+	Shared  *Shared // with the other connections of the loop; may be nil
+	Budget  *exchange.Budget
 	Ping    time.Duration // of silence before a PING, and to wait for its answer; 0 is never
 	// Request is called with each request: x.Down is the server. The callee gives the head to an upstream and
 	// calls x.Bind, or calls x.Fail, at once or later. The head is valid during the call only; its strings live on.
@@ -33,7 +34,7 @@ type Server struct {
 // NewServer makes a server for a connection that a client has opened, and sends its settings.
 func NewServer(t exchange.Transport, cfg ServerConfig) *Server {
 	s := &Server{cfg: cfg}
-	s.init(t, cfg.Limits, (*serverRole)(s), cfg.Private, true, cfg.Shared)
+	s.init(t, cfg.Limits, (*serverRole)(s), cfg.Private, true, cfg.Shared, cfg.Budget)
 	s.start()
 	s.keepAlive(cfg.Ping)
 	return s
@@ -166,10 +167,20 @@ func (s *serverRole) trailers(st *stream, fields []exchange.Field, how block) er
 
 func (s *serverRole) data(st *stream, b []byte, end bool) {
 	if st.x.Up == nil || st.held != nil {
-		st.held, st.heldEnd = append(st.held, b...), end
+		s.hold(st, b, end)
 		return
 	}
 	st.x.RequestData(b, end)
+}
+
+// hold keeps what a request that has no upstream yet brings of its body.
+func (s *serverRole) hold(st *stream, b []byte, end bool) {
+	st.held, st.heldEnd = append(st.held, b...), end
+	s.account.Add(len(b))
+	if len(st.held) > exchange.Share && s.budget.IsShort() {
+		s.budget.Refuse()
+		st.x.Fail(503, grpcExhausted, "buffer_limit", "too much is waiting for this pod")
+	}
 }
 
 func (s *serverRole) lost(st *stream, why exchange.Reason) { st.x.RequestReset(why) }

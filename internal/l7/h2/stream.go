@@ -14,14 +14,16 @@ type stream struct {
 	responded, answered       bool // a final head has passed; its end has, too
 	interim                   int
 
-	sendWindow         int64
-	recvWindow, refund int64
-	unpaid             int64 // delivered without credit
-	length, got        int64 // of the incoming body; length -1 if not declared
+	sendWindow  int64
+	recv        window
+	unpaid      int64 // delivered without credit
+	owing       int64 // of that, what the connection has no credit for either
+	length, got int64 // of the incoming body; length -1 if not declared
 
 	queue    []byte // to send, from head on
 	head     int
 	ending   bool // the queue is the last of it
+	pace     exchange.Pace
 	trailers []exchange.Field
 	listed   bool // in conn.ready
 
@@ -39,7 +41,7 @@ func (c *conn) newStream(id uint32, x *exchange.Exchange) *stream {
 		st = &stream{}
 	}
 	st.id, st.x, st.length, st.sendWindow = id, x, -1, c.peerWindow
-	st.recvWindow = max(int64(c.lim.StreamWindow), defaultWindow) // the peer may not have seen our settings
+	st.recv = window{size: int64(c.lim.StreamWindow), left: max(int64(c.lim.StreamWindow), defaultWindow)} // the peer may not have seen our settings
 	c.streams[id] = st
 	c.served++
 	return st
@@ -68,8 +70,8 @@ func (c *conn) send(st *stream, b []byte, end bool) {
 		return
 	}
 	if len(b) > 0 || end {
-		c.enqueue(st, b)
 		st.ending = end
+		c.enqueue(st, b)
 	}
 }
 
@@ -79,13 +81,18 @@ func (c *conn) enqueue(st *stream, b []byte) {
 		st.head = 0
 	}
 	st.queue = append(st.queue, b...)
+	c.account.Add(len(b))
 	c.list(st)
+	held := len(st.queue) - st.head
+	if held > exchange.Share && c.budget.IsShort() && (!st.pace.Flows(held) || c.budget.Critical()) {
+		c.giveUp(st)
+	}
 }
 
 // push writes one frame of b, with END_STREAM if it takes all of b and end is set. It returns how much it took,
 // or -1 if nothing can go out.
 func (c *conn) push(st *stream, b []byte, end bool) int {
-	if c.t.Pending() > exchange.HighWater {
+	if c.t.Pending() > c.budget.HighWater() {
 		return -1
 	}
 	n := int(min(int64(len(b)), maxFrame, max(st.sendWindow, 0), max(c.sendWindow, 0)))
@@ -133,7 +140,7 @@ func (c *conn) pump() {
 		return
 	}
 	c.pumping = true
-	for len(c.ready) > 0 && !c.dead && c.t.Pending() <= exchange.HighWater {
+	for len(c.ready) > 0 && !c.dead && c.t.Pending() <= c.budget.HighWater() {
 		st := c.ready[0]
 		c.ready = c.ready[1:]
 		st.listed = false
@@ -177,6 +184,8 @@ func (c *conn) turn(st *stream) {
 		}
 	}
 	st.head += n
+	c.account.Add(-n)
+	st.pace.Moved(n)
 	if st.head == len(st.queue) {
 		st.queue, st.head = nil, 0
 		if st.trailers != nil && !st.localEnd {
@@ -263,10 +272,10 @@ func (c *conn) remove(st *stream) {
 func (c *conn) discard(st *stream) {
 	c.close(st)
 	waiting := len(st.queue) - st.head
+	c.account.Add(-waiting - len(st.held))
 	st.queue, st.head, st.held, st.trailers = nil, 0, nil, nil
-	n := st.unpaid
 	st.unpaid = 0
-	c.credit(n)
+	c.repay(st, st.owing)
 	c.pay(st, waiting)
 }
 

@@ -44,6 +44,10 @@ type conn struct {
 	sent   int     // of wire
 	mask   uint32  // what epoll watches
 	cancel func()  // linger timer
+	kept   exchange.Account
+	pace   exchange.Pace
+	trip   time.Duration
+	asked  time.Time // when the kernel was asked for trip
 	why    error
 
 	listed  bool // epoll knows fd
@@ -125,6 +129,19 @@ func detach(c *net.TCPConn) (int, error) {
 }
 
 func (c *conn) Loop() exchange.Loop { return c.l }
+
+func (c *conn) Charge(b *exchange.Budget) { c.kept.Open(b) }
+
+func (c *conn) Flows() bool { return c.pace.Flows(c.Pending()) }
+
+// count says what is kept. It comes behind every turn in which that can have changed.
+func (c *conn) count() {
+	n := len(c.in) + c.Pending()
+	if c.sec != nil {
+		n += len(c.sec.shim.in)
+	}
+	c.kept.Set(n)
+}
 
 func (c *conn) Write(b []byte) {
 	if c.closed || c.closing || c.shut {
@@ -220,6 +237,7 @@ func (c *conn) finish(err error) {
 	c.l.dropConn(c)
 	unix.Close(c.fd)
 	c.in, c.out, c.wire = nil, nil, nil
+	c.kept.Set(0)
 	c.l.gone = append(c.l.gone, c)
 }
 
@@ -253,6 +271,7 @@ func (c *conn) event(ev uint32) {
 
 func (c *conn) read() {
 	n, err := recv(c.fd, c.l.buf)
+	c.pace.Moved(max(n, 0))
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 	case err != nil:
@@ -316,8 +335,10 @@ func (c *conn) deliver(b []byte) {
 		c.fatal(errLeft)
 	case left:
 		c.in = c.in[:copy(c.in, rest)]
+		c.touch()
 	default:
 		c.in = append(c.l.take(), rest...)
+		c.touch() // to be counted
 	}
 }
 

@@ -21,6 +21,7 @@ func (c *conn) flush() {
 	if c.Pending() == 0 && !c.drained() {
 		return
 	}
+	c.count()
 	c.watch()
 }
 
@@ -68,6 +69,7 @@ func (c *conn) send() bool {
 			return false
 		}
 		c.sent += n
+		c.pace.Moved(n)
 	}
 	c.l.give(c.wire)
 	c.wire, c.sent = nil, 0

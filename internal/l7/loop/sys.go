@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"math"
 	"time"
 	"unsafe"
 
@@ -41,4 +42,18 @@ func doze(d time.Duration) {
 	_, _, _ = unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, 1, 0)
 	ts := unix.NsecToTimespec(int64(d))
 	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0) // a signal ends it early
+}
+
+// askAgain is how long the kernel's word on a path is believed.
+const askAgain = 10 * time.Second
+
+// Trip asks the kernel (TCP_INFO's tcpi_min_rtt), now and then.
+func (c *conn) Trip() time.Duration {
+	if now := c.l.now; c.asked.IsZero() || now.Sub(c.asked) > askAgain {
+		c.asked = now
+		if info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.Min_rtt < math.MaxUint32 {
+			c.trip = time.Duration(info.Min_rtt) * time.Microsecond
+		}
+	}
+	return c.trip
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"fairlead.io/fairlead/internal/l7/exchange"
 )
@@ -54,7 +55,7 @@ func (c *Conn) Write(b []byte) {
 	c.out = append(c.out, b...)
 	c.pending += len(b)
 	c.MaxPending = max(c.MaxPending, c.pending)
-	c.high = c.high || c.pending > exchange.HighWater
+	c.high = c.high || c.pending > exchange.LowWater
 	c.touch()
 }
 
@@ -116,6 +117,15 @@ func (c *Conn) Abort() {
 	}
 	c.closed(errors.New("aborted"))
 }
+
+// Trip implements exchange.Transport.
+func (c *Conn) Trip() time.Duration { return 0 }
+
+// Flows implements exchange.Transport.
+func (c *Conn) Flows() bool { return true }
+
+// Charge implements exchange.Transport.
+func (c *Conn) Charge(*exchange.Budget) {}
 
 // Loop implements exchange.Transport.
 func (c *Conn) Loop() exchange.Loop { return c.loop }

@@ -64,7 +64,8 @@ func (l *Sched) Advance(d time.Duration) {
 type Wire struct {
 	Sched      Sched
 	Out        []byte
-	Full       int // what Pending says
+	Full       int           // what Pending says
+	RTT        time.Duration // what Trip says
 	Paused     bool
 	HalfClosed bool // by us
 	Ended      bool
@@ -96,6 +97,15 @@ func (w *Wire) Close() { w.Ended = true }
 
 // Abort implements exchange.Transport.
 func (w *Wire) Abort() { w.Aborted = true }
+
+// Trip implements exchange.Transport.
+func (w *Wire) Trip() time.Duration { return w.RTT }
+
+// Flows implements exchange.Transport.
+func (w *Wire) Flows() bool { return false }
+
+// Charge implements exchange.Transport.
+func (w *Wire) Charge(*exchange.Budget) {}
 
 // Loop implements exchange.Transport.
 func (w *Wire) Loop() exchange.Loop { return &w.Sched }

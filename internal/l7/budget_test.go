@@ -1,0 +1,200 @@
+package l7
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestBudget: a pod's connections make us keep what its budget allows and little more, whatever they do; what is beyond it is given up
+// and counted; and clients of the same pod, and to the same app, are served meanwhile.
+func TestBudget(t *testing.T) {
+	const noWindow = "\x00\x04\x00\x00\x00\x00"
+	unread := func(s *siege, streams int) func() {
+		return attackers(s, 2, func(c *net.TCPConn) {
+			c.SetReadBuffer(4096)
+			c.Write(newScript().frame(4, 0, 0, noWindow).gets(streams).out)
+		})
+	}
+	for _, tt := range []struct {
+		name   string
+		framed bool
+		budget int64
+		gives  bool // something up; else the room that is left to each is enough
+		attack func(s *siege) func()
+	}{
+		{"streams that nobody reads", true, 3 << 20, true, func(s *siege) func() { return unread(s, 100) }},
+		{"answers that nobody reads", false, 8 << 20, false, func(s *siege) func() {
+			return attackers(s, 150, func(c *net.TCPConn) {
+				c.SetReadBuffer(4096)
+				io.WriteString(c, getBig)
+			})
+		}},
+		{"heads that do not end", false, 8 << 20, true, func(s *siege) func() {
+			return attackers(s, 400, func(c *net.TCPConn) {
+				io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nX: "+strings.Repeat("x", 40<<10))
+			})
+		}},
+		{"header blocks that do not end", true, 8 << 20, true, func(s *siege) func() {
+			return attackers(s, 400, func(c *net.TCPConn) {
+				in := newScript()
+				in.frame(1, 1, 1, strings.Repeat("x", 16<<10)).frame(9, 0, 1, strings.Repeat("x", 16<<10)).frame(9, 0, 1, strings.Repeat("x", 16<<10))
+				c.Write(in.out)
+			})
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := besiege(t, tt.framed, func(c *Config) { c.Limits.Buffered = tt.budget }, nil)
+			// Both engines may keep it, what the collector has not swept yet comes on top, and buffers of the test's own.
+			s.during(tt.framed, uint64(2*2*tt.budget)+24<<20, func() {
+				defer tt.attack(s)()
+				if tt.gives {
+					eventually(t, "something is given up", func() bool { return s.rec.count(EventBufferLimit) > 0 })
+				}
+				time.Sleep(700 * time.Millisecond) // how long the attack is looked at
+			})
+		})
+	}
+}
+
+// attackers has n clients say something, and returns what ends them.
+func attackers(s *siege, n int, say func(*net.TCPConn)) func() {
+	var group sync.WaitGroup
+	var all []*net.TCPConn
+	for range n {
+		c := dial(s.t, s.out)
+		all = append(all, c)
+		group.Go(func() { say(c) })
+	}
+	return func() {
+		for _, c := range all {
+			c.Close()
+		}
+		group.Wait()
+	}
+}
+
+// TestBudgetOfBodies: an app that does not read what it is sent is its clients' loss, not ours: they are told with 503, and the
+// app's other clients are served.
+func TestBudgetOfBodies(t *testing.T) {
+	for _, framed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("framed %v", framed), func(t *testing.T) {
+			s := besiege(t, framed, func(c *Config) { c.Limits.Buffered = 3 << 20 }, nil)
+			s.stall = make(chan struct{})
+			release := sync.OnceFunc(func() { close(s.stall) })
+			defer release()
+			s.during(framed, 64<<20, func() {
+				body := make([]byte, 4<<20)
+				var group sync.WaitGroup
+				var mu sync.Mutex
+				got := map[int]int{}
+				var client *http.Client
+				for i := range 50 {
+					if i%5 == 0 { // a connection's own window bounds what its client can do
+						client = httpClient(t, s.out, framed)
+						client.Timeout = 20 * time.Second
+					}
+					client := client
+					group.Go(func() {
+						status := 0
+						resp, err := client.Post("http://svc.test/stall", "text/plain", bytes.NewReader(body))
+						if err == nil {
+							status = resp.StatusCode
+							resp.Body.Close()
+						}
+						mu.Lock()
+						got[status]++
+						mu.Unlock()
+					})
+				}
+				eventually(t, "something is given up", func() bool { return s.rec.count(EventBufferLimit) > 0 })
+				time.Sleep(700 * time.Millisecond) // how long it is looked at
+				release()
+				group.Wait()
+				t.Logf("statuses: %v", got)
+				if got[http.StatusServiceUnavailable] == 0 || got[http.StatusOK] == 0 {
+					t.Errorf("want both 503 and 200")
+				}
+			})
+		})
+	}
+}
+
+// TestBudgetOfTheStill: those who stand still do not keep a budget short for ever: they are cut off.
+func TestBudgetOfTheStill(t *testing.T) {
+	for _, framed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("framed %v", framed), func(t *testing.T) {
+			s := besiege(t, framed, func(c *Config) { c.Limits.Buffered = 2 << 20 }, nil)
+			var still []*net.TCPConn
+			for range 40 {
+				c := dial(t, s.out)
+				defer c.Close()
+				c.SetReadBuffer(4096)
+				still = append(still, c)
+				if framed {
+					c.Write(newScript().frame(4, 0, 0, "\x00\x04\x00\x00\x00\x00").gets(4).out)
+				} else {
+					io.WriteString(c, getBig)
+				}
+			}
+			eventually(t, "something is given up", func() bool { return s.rec.count(EventBufferLimit) > 0 })
+			honest := httpClient(t, s.out, framed)
+			var resp *http.Response
+			eventually(t, "a large answer passes again", func() bool {
+				var err error
+				if resp, err = honest.Get("http://svc.test/big"); err != nil {
+					return false
+				}
+				defer resp.Body.Close()
+				n, err := io.Copy(io.Discard, resp.Body)
+				return err == nil && n == 64<<20
+			})
+		})
+	}
+}
+
+// TestBudgetOfHeads: the heads of requests in flight count; there is no room for more of them than for other things.
+func TestBudgetOfHeads(t *testing.T) {
+	const large = 40 << 10
+	s := besiege(t, false, func(c *Config) { c.Limits.Buffered = 2 << 20 }, nil)
+	const room = 2<<20/large + 1
+	var refused, told atomic.Int64
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	var group sync.WaitGroup
+	for range 200 {
+		group.Go(func() {
+			c, err := new(net.Dialer).DialContext(ctx, "tcp", s.out.Addr().String())
+			if err != nil {
+				refused.Add(1)
+				return
+			}
+			defer context.AfterFunc(ctx, func() { c.Close() })()
+			defer c.Close()
+			io.WriteString(c, "GET /never HTTP/1.1\r\nHost: a\r\nX: "+strings.Repeat("x", large)+"\r\n\r\n")
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if ctx.Err() == nil {
+				refused.Add(1)
+			}
+			if err == nil && resp.StatusCode == 503 && resp.Header.Get("X-Fairlead-Error") == "buffer_limit" {
+				told.Add(1)
+			}
+		})
+	}
+	eventually(t, "there is no room for more", func() bool { return refused.Load() >= 200-room })
+	if n := refused.Load(); n > 200-room/3 || told.Load() == 0 {
+		t.Errorf("%d of 200 were refused, %d with an answer", n, told.Load())
+	}
+	end()
+	group.Wait()
+	eventually(t, "there is room again", func() bool { return serving(httpClient(t, s.honest, false)) == nil })
+}
