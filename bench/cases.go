@@ -75,6 +75,9 @@ var sizes = []struct {
 	bytes, factor int
 }{{"64b", 64, 1}, {"1kib", 1 << 10, 1}, {"64kib", 64 << 10, 4}}
 
+// largeStreams is how many large answers are asked for at once on a connection. With 16 HAProxy 2.6 stands still now and then.
+const largeStreams = 4
+
 // kinds are all questions, each load for that many seconds. Those under saturation have as many requests as are served at best: see compare.
 func kinds(seconds int) []kind {
 	h1 := []offer{
@@ -98,6 +101,9 @@ func kinds(seconds int) []kind {
 		for _, z := range sizes {
 			l := k.loads[0]
 			l.requests /= 2 * z.factor // for a shorter time than those above
+			if z.factor > 1 {
+				l.streams = min(l.streams, largeStreams)
+			}
 			all = append(all, kind{name: k.name + "_" + z.name, protocol: k.protocol, loads: []offer{l}, size: z.bytes, long: true})
 		}
 	}
