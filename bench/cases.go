@@ -81,17 +81,17 @@ const largeStreams = 4
 // kinds are all questions, each load for that many seconds. Those under saturation have as many requests as are served at best: see compare.
 func kinds(seconds int) []kind {
 	h1 := []offer{
-		{name: saturated, clients: 64, streams: 1, requests: 15000 * seconds},
+		{name: saturated, clients: 64, streams: 1, seconds: float64(seconds), requests: 15000 * seconds},
 		{name: "rate", clients: 64, streams: 1, rate: 5000, requests: 5000 * seconds},
 		{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}
 	all := []kind{
 		{name: "pair_h1", protocol: http1, loads: append(h1, offer{name: "connect", clients: 200 * seconds, streams: 1, requests: 200 * seconds, connect: true})},
 		{name: "pair_h2", protocol: http2, loads: []offer{
-			{name: saturated, clients: 8, streams: 16, requests: 25000 * seconds},
+			{name: saturated, clients: 8, streams: 16, seconds: float64(seconds), requests: 25000 * seconds},
 			{name: "rate", clients: 8, streams: 16, rate: 10000, requests: 10000 * seconds},
 			{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}},
 		{name: "pair_grpc", protocol: grpcUnary, loads: []offer{
-			{name: saturated, clients: 8, streams: 16, requests: 15000 * seconds},
+			{name: saturated, clients: 8, streams: 16, seconds: float64(seconds), requests: 15000 * seconds},
 			{name: "rate", clients: 8, streams: 16, rate: 4000, requests: 4000 * seconds},
 			{name: "low", clients: 8, streams: 1, rate: 1000, requests: 1000 * seconds}}},
 		{name: "one_node", protocol: http1, loads: []offer{h1[0], h1[2]}, way: onePass},
@@ -100,7 +100,7 @@ func kinds(seconds int) []kind {
 	for _, k := range all[:3] {
 		for _, z := range sizes {
 			l := k.loads[0]
-			l.requests /= 2 * z.factor // for a shorter time than those above
+			l.seconds, l.requests = l.seconds/2, l.requests/2/z.factor
 			if z.factor > 1 {
 				l.streams = min(l.streams, largeStreams)
 			}
@@ -167,13 +167,16 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// warmer is how many times as much is answered by who is no longer cold.
+const warmer = 1.5
+
 // requestsAt is how many requests a contender gets that has answered so many in a second when it was cold: where the load is what it can
 // answer, fewer of who is slow, or of all on a busy machine, for it is the time that is bounded.
-func (l offer) requestsAt(rps float64, seconds int) int {
+func (l offer) requestsAt(rps float64) int {
 	if l.rate > 0 || l.connect {
 		return l.requests
 	}
-	return min(l.requests, max(2*int(rps)*seconds, l.requests/4))
+	return min(l.requests, max(int(warmer*rps*l.seconds), l.requests/4))
 }
 
 // turns are the contenders of one load, and how many requests each gets. Who fails has no more turns: of us it ends the run, of others it is
@@ -187,9 +190,12 @@ type turns struct {
 // left is who was left out of a load, and why.
 type left struct{ load, contender, why string }
 
+// fewRounds is how many turns guests have, and everybody in what takes long, or is not what the bench is for.
+const fewRounds = 3
+
 // inRound are those who are still there, in the reverse order every other round.
-func (t *turns) inRound(round int) []contender {
-	list := slices.Clone(t.list)
+func inRound(list []contender, round int) []contender {
+	list = slices.DeleteFunc(slices.Clone(list), func(c contender) bool { return c.guest && round >= fewRounds })
 	if round%2 == 1 {
 		slices.Reverse(list)
 	}
@@ -206,13 +212,29 @@ func (t *turns) drop(c contender, load string, err error) error {
 	return nil
 }
 
+// turn measures a contender once, with more requests if they were too few to see anything.
+func (s *stage) turn(ctx context.Context, k kind, l offer, c contender, requests map[string]int) (sample, error) {
+	for most := l.requests; ; requests[c.name] *= 2 {
+		l.requests = requests[c.name]
+		counted := s.counting(ctx, k, c)
+		one, err := s.measure(ctx, k, l, c)
+		if errors.Is(err, errShort) && l.requests <= most {
+			continue
+		}
+		if err == nil {
+			err = counted(one.requests)
+		}
+		return one, err
+	}
+}
+
 // compare runs one load through several contenders, in turn.
 func (s *stage) compare(ctx context.Context, k kind, l offer, list []contender, rounds int) ([]sample, []left, error) {
 	name := k.name + "/" + l.name
 	t := &turns{list: slices.Clone(list), requests: map[string]int{}}
 	warm := l
 	warm.rate, warm.requests = 0, max(2000, 2*l.clients*l.streams)
-	for _, c := range t.inRound(0) {
+	for _, c := range inRound(t.list, 0) {
 		r, err := s.load(ctx, c.client, k, warm, c.target)
 		if err != nil {
 			err = errors.Join(ctx.Err(), t.drop(c, name, fmt.Errorf("warm up: %w", err)))
@@ -220,17 +242,12 @@ func (s *stage) compare(ctx context.Context, k kind, l offer, list []contender, 
 		if err != nil {
 			return nil, t.left, err
 		}
-		t.requests[c.name] = l.requestsAt(r.rps, s.o.seconds)
+		t.requests[c.name] = l.requestsAt(r.rps)
 	}
 	var samples []sample
 	for round := range rounds {
-		for _, c := range t.inRound(round) {
-			l.requests = t.requests[c.name]
-			counted := s.counting(ctx, k, c)
-			one, err := s.measure(ctx, k, l, c)
-			if err == nil {
-				err = counted(one.requests)
-			}
+		for _, c := range inRound(t.list, round) {
+			one, err := s.turn(ctx, k, l, c, t.requests)
 			if err == nil {
 				samples = append(samples, one)
 				continue

@@ -18,17 +18,28 @@ func names(list []contender) string {
 func TestWhoFailsHasNoMoreTurns(t *testing.T) {
 	us := contender{name: fairlead, mesh: true}
 	turns := &turns{list: []contender{us, {name: "a"}, {name: "b"}}}
-	if got := names(turns.inRound(0)) + ", " + names(turns.inRound(1)); got != "fairlead a b, b a fairlead" {
+	if got := names(inRound(turns.list, 0)) + ", " + names(inRound(turns.list, 1)); got != "fairlead a b, b a fairlead" {
 		t.Error(got)
 	}
 	if err := turns.drop(contender{name: "a"}, "pair_h1/low", errors.New("it slept")); err != nil {
 		t.Error(err)
 	}
-	if got := names(turns.inRound(2)); got != "fairlead b" || len(turns.left) != 1 || turns.left[0] != (left{"pair_h1/low", "a", "it slept"}) {
+	if got := names(inRound(turns.list, 2)); got != "fairlead b" || len(turns.left) != 1 || turns.left[0] != (left{"pair_h1/low", "a", "it slept"}) {
 		t.Errorf("%s, %+v", got, turns.left)
 	}
 	if err := turns.drop(us, "pair_h1/low", errors.New("it slept")); err == nil || !strings.Contains(err.Error(), "pair_h1/low, fairlead: it slept") {
 		t.Error(err)
+	}
+}
+
+// Guests have their turns in the first rounds only.
+func TestGuestsHaveFewTurns(t *testing.T) {
+	list := []contender{{name: "a"}, {name: "b", guest: true}, {name: "c"}}
+	if got := names(inRound(list, 2)) + ", " + names(inRound(list, 3)) + ", " + names(inRound(list, 4)); got != "a b c, c a, a c" {
+		t.Error(got)
+	}
+	if names(list) != "a b c" {
+		t.Error("the list was changed")
 	}
 }
 

@@ -18,6 +18,7 @@ type contender struct {
 	proxies []*testnet.Process
 	workers []int // children of theirs that do the work
 	mesh    bool
+	guest   bool // has fewer turns
 }
 
 // pids are those of all its proxies.
@@ -55,7 +56,7 @@ func (s *stage) contenders(k kind) []contender {
 	all := []contender{s.ours(s.pair, routes[k.protocol].origin)}
 	for _, p := range s.pairs {
 		c := s.beside(p.name, p.port(k.protocol), p.processes...)
-		c.workers = p.workers
+		c.workers, c.guest = p.workers, p.name != haproxy
 		all = append(all, c)
 	}
 	return all

@@ -12,7 +12,7 @@ func coreKinds(seconds int) []kind { return kinds(seconds)[:2] }
 // measureCores says what two cores serve in proportion to one. Proxies learn at their start how many they have: so each round has a lab of
 // its own for either number, in turn.
 func measureCores(ctx context.Context, o options, r *report) error {
-	for round := range o.rounds {
+	for round := range o.few() {
 		for i := range 2 {
 			cores := 1 + i
 			if round%2 == 1 {

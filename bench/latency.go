@@ -45,18 +45,15 @@ func (s *stage) measureLatency(ctx context.Context, r *report) error {
 		p.Requests = p.Warm + int(p.Rate)*s.o.seconds
 		for round := range s.o.rounds {
 			got := map[string]load.Latencies{}
-			for i := range list {
-				c := list[i]
-				if round%2 == 1 {
-					c = list[len(list)-1-i]
-				}
+			there := inRound(list, round)
+			for _, c := range there {
 				l, err := s.pace(ctx, c, p)
 				if err != nil {
 					return fmt.Errorf("latency of %s at %.0f requests a second: %w", c.name, p.Rate, err)
 				}
 				got[c.name] = l
 			}
-			for _, c := range list {
+			for _, c := range there {
 				for _, q := range quantiles {
 					r.note(q.name+"_"+paceName(p), c.name, "µs", q.of(got[c.name]))
 					if c.name != direct {

@@ -39,7 +39,8 @@ type offer struct {
 	streams  int // requests in flight on each
 	rate     int // requests a second of all together; 0 is as many as are answered
 	requests int
-	connect  bool // what is measured is the making of connections
+	seconds  float64 // that it should take where there is no rate
+	connect  bool    // what is measured is the making of connections
 }
 
 // result is what h2load says of one run.

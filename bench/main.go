@@ -50,6 +50,9 @@ func (o options) wants(what string) bool { return o.only.MatchString(what) }
 // own is a program of this module, which lies beside this one.
 func (o options) own(name string) string { return filepath.Join(o.bin, "bench", name) }
 
+// few is how many rounds there are of what takes long.
+func (o options) few() int { return min(o.rounds, fewRounds) }
+
 // wantsLoad tells whether a load of a kind is. A quick run has those that take long only where they are named.
 func (o options) wantsLoad(k kind, l offer) bool {
 	return o.wants(k.name+"/"+l.name) && (!o.quick || !k.long || o.only.String() != "")
@@ -73,7 +76,7 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.quick, "quick", false, "three rounds of two seconds, of our peers HAProxy alone, and no cases that take long: under five minutes")
 	f.BoolVar(&o.peers, "peers", false, "with --quick: nginx, ReverseProxy and Envoy too")
 	only := f.String("case", "", "regular expression: the cases to run, as case/load, "+extraNames())
-	f.IntVar(&o.rounds, "rounds", 0, "how often each contender has its turn; 5, or 3 with --quick")
+	f.IntVar(&o.rounds, "rounds", 0, "how often each contender has its turn, and three times at most nginx, ReverseProxy, Envoy, and everybody in what takes long; 5, or 3 with --quick")
 	f.StringVar(&o.bin, "bin", "bin", "directory of the programs")
 	f.StringVar(&o.profile, "profile", "", "directory for profiles of the proxies under saturation, in runs that are not counted")
 	f.StringVar(&o.keepLogs, "keep-logs", "", "directory to copy the programs' logs to")
@@ -82,7 +85,7 @@ func parse(args []string) (options, error) {
 		return o, err
 	}
 	rounds := 5
-	o.seconds = 4
+	o.seconds = 3
 	if o.quick {
 		rounds, o.seconds = 3, 2
 	}
@@ -167,7 +170,11 @@ func (s *stage) measureAll(ctx context.Context, r *report) error {
 				continue
 			}
 			began := time.Now()
-			samples, gone, err := s.compare(ctx, k, l, s.contenders(k), s.o.rounds)
+			rounds := s.o.rounds
+			if k.size > 0 {
+				rounds = s.o.few()
+			}
+			samples, gone, err := s.compare(ctx, k, l, s.contenders(k), rounds)
 			r.leave(gone)
 			if err != nil {
 				return err

@@ -58,10 +58,10 @@ func TestRequestsAt(t *testing.T) {
 		rps  float64
 		want int
 	}{
-		{offer{requests: 20000}, 100000, 20000}, {offer{requests: 20000}, 4000, 16000}, {offer{requests: 20000}, 10, 5000},
+		{offer{requests: 20000, seconds: 2}, 100000, 20000}, {offer{requests: 20000, seconds: 2}, 4000, 12000}, {offer{requests: 20000, seconds: 2}, 10, 5000},
 		{offer{requests: 20000, rate: 5}, 10, 20000}, {offer{requests: 200, connect: true}, 10, 200},
 	} {
-		if got := tc.l.requestsAt(tc.rps, 2); got != tc.want {
+		if got := tc.l.requestsAt(tc.rps); got != tc.want {
 			t.Errorf("%+v at %v: %d, want %d", tc.l, tc.rps, got, tc.want)
 		}
 	}

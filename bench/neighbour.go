@@ -37,7 +37,7 @@ func (s *stage) measureNeighbour(ctx context.Context, r *report) error {
 	ours, theirs := s.contenders(kinds(1)[0])[0], s.contenders(kinds(1)[0])[1]
 	bulks := map[string]string{fairlead: fmt.Sprintf("%s:%d", s.pair, originBulk), theirs.name: fmt.Sprintf("127.0.0.1:%d", haproxyBulk),
 		direct: fmt.Sprintf("%s:%d", s.plain.origin.Addr(4), originBulk)}
-	for round := -1; round < s.o.rounds; round++ { // the first warms up: a pod's certificate, and the neighbour's connections
+	for round := -1; round < s.o.few(); round++ { // the first warms up: a pod's certificate, and the neighbour's connections
 		for i := range neighbours {
 			n := neighbours[i]
 			if round%2 != 0 {
