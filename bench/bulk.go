@@ -45,8 +45,10 @@ func (s *stage) measureBulk(ctx context.Context, r *report) error {
 	ours := s.contenders(kinds(1)[0])[0]
 	ours.target = fmt.Sprintf("%s:%d", s.pair, originBulk)
 	list := []contender{ours,
-		{name: tlsCopy, client: s.plain.client, target: fmt.Sprintf("127.0.0.1:%d", copyA), proxies: s.copies},
-		{name: haproxy, client: s.plain.client, target: fmt.Sprintf("127.0.0.1:%d", haproxyBulk), proxies: s.pairs[0].processes}}
+		{name: tlsCopy, client: s.plain.client, target: fmt.Sprintf("127.0.0.1:%d", copyA), proxies: s.copies}}
+	if !s.o.quick {
+		list = append(list, s.beside(haproxy, haproxyBulk, s.pairs[0].processes...))
+	}
 	for round := -1; round < s.o.rounds; round++ { // the first warms up
 		for i := range list {
 			c := list[i]

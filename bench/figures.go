@@ -22,11 +22,13 @@ type extra struct {
 	labs func(context.Context, options, *report) error
 }
 
+// idleNode is what besideIdlePods is called for --case.
+const idleNode = "idle_node"
+
 var extras = []extra{
 	{name: "p99_added", run: (*stage).measureLatency},
 	{name: "bulk", run: (*stage).measureBulk},
 	{name: "idle_conn", run: (*stage).measureConns},
-	{name: "idle_node", slow: true, run: (*stage).measureNode},
 	{name: "neighbour", slow: true, run: (*stage).measureNeighbour},
 	{name: "cores", slow: true, labs: measureCores},
 }
@@ -39,9 +41,9 @@ func (e extra) play(ctx context.Context, o options, r *report) error {
 }
 
 func extraNames() string {
-	names := make([]string, len(extras))
-	for i, e := range extras {
-		names[i] = e.name
+	names := []string{idleNode}
+	for _, e := range extras {
+		names = append(names, e.name)
 	}
 	return strings.Join(names, ", ")
 }

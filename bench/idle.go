@@ -16,13 +16,10 @@ import (
 
 const (
 	idleConns = 10000 // as many as a pod may have
-	idlePods  = 110   // as many as a kubelet takes
 	// stillness is how long memory has to stay within stillKiB, and stillLimit how long that is waited for at most.
 	stillness  = 3 * time.Second
 	stillKiB   = 256
 	stillLimit = 30 * time.Second
-	// collecting is how long Go's runtime may leave garbage where nothing is allocated, with some time to give it back to the kernel.
-	collecting = 140 * time.Second
 )
 
 // measureConns says what memory an idle connection takes: HTTP/1.1, one request each, of all proxies of a contender together. What
@@ -114,33 +111,6 @@ func (s *said) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.text.String()
-}
-
-// measureNode says what keeper and proxy of a node hold together for as many idle pods as a node has at most, when garbage is collected.
-func (s *stage) measureNode(ctx context.Context, r *report) error {
-	node := s.mesh.Nodes[0]
-	ours := contender{proxies: []*testnet.Process{node.Keeper, node.Proxy}}
-	for i := range idlePods {
-		p, err := node.AddPod(ctx, testnet.PodSpec{Namespace: meshed, Name: fmt.Sprintf("idle-%d", i), Workload: fmt.Sprintf("idle-%d", i),
-			Account: fmt.Sprintf("idle-%d", i), Labels: map[string]string{"app": "idle"}, Retry: 10 * time.Second})
-		if err != nil {
-			return err
-		}
-		s.idle = append(s.idle, p)
-	}
-	if err := pause(ctx, collecting); err != nil {
-		return err
-	}
-	for name, p := range map[string]*testnet.Process{"idle_keeper_mib": node.Keeper, "idle_proxy_mib": node.Proxy} {
-		kib, err := residents([]int{p.PID()})
-		if err != nil {
-			return err
-		}
-		r.note(name, fairlead, "MiB", float64(kib)/1024)
-	}
-	kib, err := residents(ours.pids())
-	r.note("idle_node_mib", fairlead, "MiB", float64(kib)/1024)
-	return err
 }
 
 // settled is the memory of processes in KiB, as soon as it stands still, or after a while.

@@ -30,6 +30,9 @@ var quantiles = []struct {
 	{"p999", func(l load.Latencies) float64 { return l.P999 }},
 }
 
+// latencyRounds is how many there are at least: a tail has the most of what else the machine does.
+const latencyRounds = 5
+
 func paceName(p load.Pace) string { return fmt.Sprintf("%.0f_rps", p.Rate) }
 
 // measureLatency says by how much a pair raises the latencies. The loop is open: a request's time begins when it was to be sent.
@@ -43,7 +46,7 @@ func (s *stage) measureLatency(ctx context.Context, r *report) error {
 	for _, p := range wanted {
 		p.Warm = int(p.Rate / 2)
 		p.Requests = p.Warm + int(p.Rate)*s.o.seconds
-		for round := range s.o.rounds {
+		for round := range max(s.o.rounds, latencyRounds) {
 			got := map[string]load.Latencies{}
 			there := inRound(list, round)
 			for _, c := range there {

@@ -73,7 +73,7 @@ func (o options) wantsLoads() bool {
 func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.BoolVar(&o.quick, "quick", false, "three rounds of two seconds, of our peers HAProxy alone, and no cases that take long: under five minutes")
+	f.BoolVar(&o.quick, "quick", false, "three rounds of two seconds, of our peers HAProxy alone, and no cases that take long, but idle_node: under five minutes")
 	f.BoolVar(&o.peers, "peers", false, "with --quick: nginx, ReverseProxy and Envoy too")
 	only := f.String("case", "", "regular expression: the cases to run, as case/load, "+extraNames())
 	f.IntVar(&o.rounds, "rounds", 0, "how often each contender has its turn, and three times at most nginx, ReverseProxy, Envoy, and everybody in what takes long; 5, or 3 with --quick")
@@ -121,10 +121,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 	}
 	r, err := play(ctx, o)
-	if err != nil {
-		return err
-	}
-	if err := r.table(out); err != nil {
+	if err := errors.Join(err, r.table(out)); err != nil {
 		return err
 	}
 	line, err := r.line()
@@ -141,25 +138,34 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return err
 }
 
-// play measures all that is wanted.
+// play measures all that is wanted. What fails ends the run only at its end: the rest is not lost.
 func play(ctx context.Context, o options) (*report, error) {
 	r := &report{}
+	rest := func() error { return playRest(ctx, o, r) }
+	if !o.wants(idleNode) {
+		return r, rest()
+	}
+	return r, besideIdlePods(ctx, o, r, rest)
+}
+
+func playRest(ctx context.Context, o options, r *report) error {
+	var errs []error
 	if o.wantsLoads() {
-		if err := onStage(ctx, o, func(s *stage) error { return s.measureAll(ctx, r) }); err != nil {
-			return nil, err
-		}
+		errs = append(errs, onStage(ctx, o, func(s *stage) error { return s.measureAll(ctx, r) }))
 	}
 	for _, e := range extras {
-		if !o.wants(e.name) || o.quick && e.slow && o.only.String() == "" {
+		if ctx.Err() != nil || !o.wants(e.name) || o.quick && e.slow && o.only.String() == "" {
 			continue
 		}
 		began := time.Now()
 		if err := e.play(ctx, o, r); err != nil {
-			return nil, fmt.Errorf("%s: %w", e.name, err)
+			err = fmt.Errorf("%s: %w", e.name, err)
+			fmt.Fprintln(os.Stderr, "bench: not measured:", err)
+			errs = append(errs, err)
 		}
 		progress(e.name, began)
 	}
-	return r, nil
+	return errors.Join(errs...)
 }
 
 // measureAll goes through the cases that are wanted.

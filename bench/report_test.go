@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,51 @@ func TestReportWithoutTheOther(t *testing.T) {
 	r.add(kind{name: "pair_h2"}, offer{name: "low"}, samplesOf("fairlead", 1))
 	if line, err := r.line(); err != nil || string(line) != "{}" {
 		t.Errorf("%s, %v", line, err)
+	}
+}
+
+// What the last line of a quick run has to say.
+func TestTheLineHasItsKeys(t *testing.T) {
+	r := &report{}
+	for _, k := range kinds(1) {
+		for _, l := range k.loads {
+			samples := samplesOf(fairlead, 10)
+			for _, name := range []string{haproxy, "tcp-forwarder"} {
+				if (k.way == onePass) == (name == "tcp-forwarder") {
+					samples = append(samples, samplesOf(name, 20)...)
+				}
+			}
+			r.add(k, l, samples)
+		}
+	}
+	for name, contenders := range map[string][]string{"p99_added_1000_rps": {fairlead, haproxy}, "bulk_cpu_per_mib": {fairlead, tlsCopy}, "idle_conn_kib": {fairlead}, "idle_node_mib": {fairlead}} {
+		for _, c := range contenders {
+			r.note(name, c, "µs", 1)
+		}
+	}
+	text, err := r.line()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type loads struct{ Saturated, Rate, Low *float64 }
+	var line struct {
+		H1      loads    `json:"pair_h1"`
+		H2      loads    `json:"pair_h2"`
+		GRPC    loads    `json:"pair_grpc"`
+		OneNode *float64 `json:"one_node_vs_tcp"`
+		P99     *float64 `json:"p99_added_vs_haproxy"`
+		Bulk    *float64 `json:"bulk_vs_tls_copy"`
+		Conn    *float64 `json:"idle_conn_kib"`
+		Node    *float64 `json:"idle_node_mib"`
+	}
+	if err := json.Unmarshal(text, &line); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range []*float64{line.H1.Saturated, line.H1.Rate, line.H1.Low, line.H2.Saturated, line.H2.Rate, line.H2.Low, line.GRPC.Saturated, line.GRPC.Rate, line.GRPC.Low,
+		line.OneNode, line.P99, line.Bulk, line.Conn, line.Node} {
+		if v == nil || *v <= 0 {
+			t.Errorf("key %d is not in %s", i, text)
+		}
 	}
 }
 
