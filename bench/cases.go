@@ -207,7 +207,7 @@ func (t *turns) drop(c contender, load string, err error) error {
 	if c.mesh {
 		return fmt.Errorf("%s, %s: %w", load, c.name, err)
 	}
-	t.list = slices.DeleteFunc(t.list, func(o contender) bool { return o.name == c.name })
+	t.list = slices.DeleteFunc(slices.Clone(t.list), func(o contender) bool { return o.name == c.name })
 	t.left = append(t.left, left{load, c.name, err.Error()})
 	return nil
 }

@@ -16,6 +16,8 @@ import (
 
 const (
 	idleConns = 10000 // as many as a pod may have
+	// fewUpstreams is how many connections may be kept for later, whoever asks.
+	fewUpstreams = 100
 	// stillness is how long memory has to stay within stillKiB, and stillLimit how long that is waited for at most.
 	stillness  = 3 * time.Second
 	stillKiB   = 256
@@ -25,23 +27,39 @@ const (
 // measureConns says what memory an idle connection takes: HTTP/1.1, one request each, of all proxies of a contender together. What
 // the kernel holds for sockets is not in it.
 func (s *stage) measureConns(ctx context.Context, r *report) error {
-	for _, c := range s.contenders(kinds(1)[0]) {
-		before, err := settled(ctx, c.pids())
+	t := &turns{list: s.contenders(kinds(1)[0])}
+	defer func() { r.leave(t.left) }()
+	for _, c := range t.list {
+		err := s.measureHeld(ctx, c, r)
+		if err != nil {
+			err = errors.Join(ctx.Err(), t.drop(c, "idle_conn", err))
+		}
 		if err != nil {
 			return err
 		}
-		held, err := s.hold(ctx, c)
-		if err != nil {
-			return fmt.Errorf("idle connections through %s: %w", c.name, err)
-		}
-		after, err := settled(ctx, c.pids())
-		upstreams, uerr := s.upstreams(c)
-		if err := errors.Join(err, uerr, held.Stop(10*time.Second)); err != nil {
-			return err
-		}
-		r.note("idle_conn_upstreams", c.name, "", float64(upstreams))
-		r.note("idle_conn_kib", c.name, "KiB", float64(after-before)/idleConns)
 	}
+	return nil
+}
+
+func (s *stage) measureHeld(ctx context.Context, c contender, r *report) error {
+	before, err := settled(ctx, c.pids())
+	if err != nil {
+		return err
+	}
+	held, err := s.hold(ctx, c)
+	if err != nil {
+		return fmt.Errorf("idle connections: %w", err)
+	}
+	after, err := settled(ctx, c.pids())
+	upstreams, uerr := s.upstreams(c)
+	if err := errors.Join(err, uerr, held.Stop(10*time.Second)); err != nil {
+		return err
+	}
+	if upstreams > fewUpstreams {
+		return fmt.Errorf("%d connections to the origin are held for clients that do nothing", upstreams)
+	}
+	r.note("idle_conn_upstreams", c.name, "", float64(upstreams))
+	r.note("idle_conn_kib", c.name, "KiB", float64(after-before)/idleConns)
 	return nil
 }
 

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -38,7 +40,7 @@ func paceName(p load.Pace) string { return fmt.Sprintf("%.0f_rps", p.Rate) }
 // measureLatency says by how much a pair raises the latencies. The loop is open: a request's time begins when it was to be sent.
 func (s *stage) measureLatency(ctx context.Context, r *report) error {
 	k := kinds(1)[0]
-	list := append([]contender{s.straight()}, s.contenders(k)...)
+	everybody := append([]contender{s.straight()}, s.contenders(k)...)
 	wanted := paces
 	if s.o.quick {
 		wanted = paces[:1]
@@ -46,17 +48,14 @@ func (s *stage) measureLatency(ctx context.Context, r *report) error {
 	for _, p := range wanted {
 		p.Warm = int(p.Rate / 2)
 		p.Requests = p.Warm + int(p.Rate)*s.o.seconds
+		t := &turns{list: slices.Clone(everybody)}
 		for round := range max(s.o.rounds, latencyRounds) {
-			got := map[string]load.Latencies{}
-			there := inRound(list, round)
-			for _, c := range there {
-				l, err := s.pace(ctx, c, p)
-				if err != nil {
-					return fmt.Errorf("latency of %s at %.0f requests a second: %w", c.name, p.Rate, err)
-				}
-				got[c.name] = l
+			got, err := s.paceAll(ctx, t, p, round)
+			if err != nil {
+				r.leave(t.left)
+				return err
 			}
-			for _, c := range there {
+			for _, c := range inRound(t.list, round) {
 				for _, q := range quantiles {
 					r.note(q.name+"_"+paceName(p), c.name, "µs", q.of(got[c.name]))
 					if c.name != direct {
@@ -65,8 +64,25 @@ func (s *stage) measureLatency(ctx context.Context, r *report) error {
 				}
 			}
 		}
+		r.leave(t.left)
 	}
 	return nil
+}
+
+// paceAll gives everybody a turn.
+func (s *stage) paceAll(ctx context.Context, t *turns, p load.Pace, round int) (map[string]load.Latencies, error) {
+	got := map[string]load.Latencies{}
+	for _, c := range inRound(t.list, round) {
+		l, err := s.pace(ctx, c, p)
+		if err != nil && c.name != direct {
+			err = errors.Join(ctx.Err(), t.drop(c, "latency at "+paceName(p), err))
+		}
+		if err != nil {
+			return nil, err
+		}
+		got[c.name] = l
+	}
+	return got, nil
 }
 
 func (s *stage) pace(ctx context.Context, c contender, p load.Pace) (load.Latencies, error) {

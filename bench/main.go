@@ -168,32 +168,36 @@ func playRest(ctx context.Context, o options, r *report) error {
 	return errors.Join(errs...)
 }
 
-// measureAll goes through the cases that are wanted.
+// measureAll goes through the loads that are wanted.
 func (s *stage) measureAll(ctx context.Context, r *report) error {
+	var errs []error
 	for _, k := range kinds(s.o.seconds) {
 		for _, l := range k.loads {
-			if !s.o.wantsLoad(k, l) {
-				continue
-			}
-			began := time.Now()
-			rounds := s.o.rounds
-			if k.size > 0 {
-				rounds = s.o.few()
-			}
-			samples, gone, err := s.compare(ctx, k, l, s.contenders(k), rounds)
-			r.leave(gone)
-			if err != nil {
-				return err
-			}
-			r.add(k, l, samples)
-			r.commands = append(r.commands, [2]string{k.name + "/" + l.name, k.command(l)})
-			progress(k.name+"/"+l.name, began)
-			if s.o.profile != "" && l.name == saturated {
-				if err := s.profile(ctx, k, l); err != nil {
-					return err
-				}
+			if ctx.Err() == nil && s.o.wantsLoad(k, l) {
+				errs = append(errs, s.measureLoad(ctx, k, l, r))
 			}
 		}
+	}
+	return errors.Join(append(errs, ctx.Err())...)
+}
+
+func (s *stage) measureLoad(ctx context.Context, k kind, l offer, r *report) error {
+	began := time.Now()
+	rounds := s.o.rounds
+	if k.size > 0 {
+		rounds = s.o.few()
+	}
+	samples, gone, err := s.compare(ctx, k, l, s.contenders(k), rounds)
+	r.leave(gone)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench: not measured:", err)
+		return err
+	}
+	r.add(k, l, samples)
+	r.commands = append(r.commands, [2]string{k.name + "/" + l.name, k.command(l)})
+	progress(k.name+"/"+l.name, began)
+	if s.o.profile != "" && l.name == saturated {
+		return s.profile(ctx, k, l)
 	}
 	return nil
 }
