@@ -120,8 +120,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			m.Envoy = envoyVersion(firstLine(ctx, o.envoy, "--version"))
 		}
 	}
-	r, err := play(ctx, o)
-	if err := errors.Join(err, r.table(out)); err != nil {
+	r, failed := play(ctx, o)
+	if err := errors.Join(ctx.Err(), r.table(out)); err != nil {
 		return err
 	}
 	line, err := r.line()
@@ -135,7 +135,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 	}
 	_, err = fmt.Fprintf(out, "load average %s before, %s at the end\n%s\n", m.LoadAvg, loadAverage(), line)
-	return err
+	return errors.Join(failed, err)
 }
 
 // play measures all that is wanted. What fails ends the run only at its end: the rest is not lost.
@@ -159,9 +159,7 @@ func playRest(ctx context.Context, o options, r *report) error {
 		}
 		began := time.Now()
 		if err := e.play(ctx, o, r); err != nil {
-			err = fmt.Errorf("%s: %w", e.name, err)
-			fmt.Fprintln(os.Stderr, "bench: not measured:", err)
-			errs = append(errs, err)
+			errs = append(errs, r.fail(fmt.Errorf("%s: %w", e.name, err)))
 		}
 		progress(e.name, began)
 	}
@@ -190,8 +188,7 @@ func (s *stage) measureLoad(ctx context.Context, k kind, l offer, r *report) err
 	samples, gone, err := s.compare(ctx, k, l, s.contenders(k), rounds)
 	r.leave(gone)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench: not measured:", err)
-		return err
+		return r.fail(err)
 	}
 	r.add(k, l, samples)
 	r.commands = append(r.commands, [2]string{k.name + "/" + l.name, k.command(l)})

@@ -103,9 +103,11 @@ func (s *stage) besides(ctx context.Context, n neighbour, c contender, counts bo
 	r.note(neighbourFigure(n.kind, "p99"), c.name, "µs", l.P99)
 	r.note(neighbourFigure(n.kind, "p999"), c.name, "µs", l.P999)
 	if c.mesh {
-		r.note(neighbourFigure(n.kind, "gc_percent"), c.name, "%", 100*g.share())
 		r.note(neighbourFigure(n.kind, "collections"), c.name, "", g.collections)
-		r.note(neighbourFigure(n.kind, "pause"), c.name, "µs", micros(g.pause()))
+		if g.collections > 0 { // else neither is known
+			r.note(neighbourFigure(n.kind, "gc_percent"), c.name, "%", 100*g.share())
+			r.note(neighbourFigure(n.kind, "pause"), c.name, "µs", micros(g.pause()))
+		}
 	}
 	return nil
 }

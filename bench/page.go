@@ -69,6 +69,12 @@ func (r *report) runBlock(m machine, rounds int) string {
 	markdown(&b, []string{"Of", ""}, [][]string{{"command", "`" + strings.ReplaceAll(m.Command, "|", `\|`) + "`"}, {"date", m.Date}, {"processor", fmt.Sprintf("%d of %s", m.Processors, m.Processor)},
 		{"kernel", m.Kernel}, {"Fairlead", m.Fairlead + ", " + m.Go}, {"HAProxy", m.HAProxy}, {"nginx, and the origin", m.Nginx},
 		{"ReverseProxy", m.Go}, {"Envoy", m.Envoy}, {"load", m.H2load}, {"load average before", m.LoadAvg}})
+	if len(r.failed) > 0 {
+		b.WriteString("\nWhat follows is not whole. In this run these failed, and have no figures:\n\n")
+		for _, f := range r.failed {
+			fmt.Fprintf(&b, "- %s\n", strings.Join(strings.Fields(f), " "))
+		}
+	}
 	if len(r.commands) > 0 {
 		b.WriteString("\nThe loads, without the fields of the requests:\n\n")
 		for _, c := range r.commands {
@@ -90,7 +96,7 @@ func (r *report) costBlock() string {
 	if len(r.left) > 0 {
 		b.WriteString("\nWho did not answer every request of a load was left out of it:\n\n")
 		for _, l := range r.left {
-			fmt.Fprintf(&b, "- %s, %s: %s\n", l.load, l.contender, l.why)
+			fmt.Fprintf(&b, "- %s, %s: %s\n", l.load, l.contender, strings.Join(strings.Fields(l.why), " "))
 		}
 	}
 	b.WriteString("\n<details><summary>Everything that was measured under these loads</summary>\n\nThe ratio is Fairlead's median to the other's: below 1 Fairlead is cheaper. " +

@@ -14,7 +14,7 @@ import (
 
 // measured is a report with something of everything.
 func measured() *report {
-	r := &report{commands: [][2]string{{"pair_h1/low", "h2load -n 1"}}, left: []left{{"pair_h2/low", "envoy", "round 1: it slept"}}}
+	r := &report{commands: [][2]string{{"pair_h1/low", "h2load -n 1"}}, left: []left{{"pair_h2/low", "envoy", "round 1:\nit slept"}}, failed: []string{"cores: too\nfew"}}
 	ours := samplesOf("fairlead", 30)
 	ours[0].requests, ours[0].garbage = 1000, garbage{bytes: 64000, objects: 4000, collections: 2, paused: 0.0002, longest: 0.0003, collecting: 0.1, busy: 10}
 	r.add(kind{name: "pair_h1"}, offer{name: "low"}, append(ours, append(samplesOf("haproxy", 50), samplesOf("<nginx>", 15)...)...))
@@ -41,7 +41,7 @@ func TestPage(t *testing.T) {
 		"README.md": {"# What it costs\n", "| kernel | 6.1 |\n", "| command | `make bench` |\n", "| processor | 2 of a processor |\n", "its turn 7 times", "| Envoy | not measured: it could not be installed |\n", "    pair_h1/low              h2load -n 1\n",
 			"| case | load | fairlead | haproxy | <nginx> |\n", "| pair_h1 | low | 30.0 | 50.0 | 15.0 |\n", "| pair_h1 | connect | 200.0 | 100.0 |  |\n",
 			"| pair_h1 | low | haproxy | 50.0 | 50.0 | 50.0 | 25 % | 0.60 | 1000 | 300 | - | 2.0 |\n", "![Processor time for one request](cost.svg)",
-			"| fairlead |  | 900.0 |  |  | 300.0 |  |\n", "| fairlead | 400.0 |\n", "- pair_h2/low, envoy: round 1: it slept\n", "| fairlead | 5.0 |  |\n", "share both with load and origins", "| fairlead | 1.80 | 9000.0 |  |  |  |\n",
+			"| fairlead |  | 900.0 |  |  | 300.0 |  |\n", "| fairlead | 400.0 |\n", "- pair_h2/low, envoy: round 1: it slept\n", "- cores: too few\n", "| fairlead | 5.0 |  |\n", "share both with load and origins", "| fairlead | 1.80 | 9000.0 |  |  |  |\n",
 			"| pair_h1 | low | 1000 | 4.00 | 64 | 2 | 1.00 | 100 | 300 |\n", "neighbour: connections, µs", "| CPU, pair_h1/low | <nginx> | 2.00 |\n"},
 		"bench.json": {`"kernel": "6.1"`, `"rounds": 7`, `"low": 0.6`, `"figure": "pair_h1/low/cpu"`, `"figure": "idle_conn_kib"`},
 	} {

@@ -26,6 +26,14 @@ type report struct {
 	figures  []figure
 	commands [][2]string // of each load: its name, and h2load's command
 	left     []left
+	failed   []string // what was not measured, and why
+}
+
+// fail notes that, and says it.
+func (r *report) fail(err error) error {
+	fmt.Fprintln(os.Stderr, "bench: not measured:", err)
+	r.failed = append(r.failed, err.Error())
+	return err
 }
 
 // leave notes who was left out, and says it.
