@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -89,8 +90,7 @@ func (s *stage) besides(ctx context.Context, n neighbour, c contender, counts bo
 	l, err := s.pace(ctx, c, p)
 	if err != nil {
 		cancel()
-		<-busy
-		return err
+		return errors.Join(err, <-busy)
 	}
 	if err := <-busy; err != nil {
 		return fmt.Errorf("the neighbour: %w", err)
