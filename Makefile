@@ -107,8 +107,8 @@ e2e-images: ## the images of the tests' own workloads
 	cd $(BIN)/e2e && ./image -o $(DIST)/images/e2e.tar -name docker.io/library/fairlead-e2e:dev agent=/agent load=/load web=/web greeter=/greeter
 	cd $(BIN)/e2e && ./image -o $(DIST)/images/nginx.tar -name docker.io/library/fairlead-e2e-nginx:dev -libraries /usr/sbin/nginx=/usr/sbin/nginx
 
-bench: build plugins ## what a request costs beside HAProxy and a TCP forwarder, as root: ARGS=--quick takes five minutes
-	@test/packages haproxy nghttp2-client nginx-light
+bench: build plugins ## what a request costs beside other proxies, as root: ARGS=--quick takes five minutes, without it 40
+	@test/packages haproxy nghttp2-client nginx-light python3-venv
 	@mkdir -p $(BIN)/bench
 	cd bench && $(GO) vet ./... && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/bench/ ./...
 	@$(BIN)/bench/bench --bin $(BIN) $(ARGS)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strconv"
 
 	"fairlead.io/fairlead/internal/testnet"
@@ -32,7 +31,7 @@ func (s *stage) startCopies(ctx context.Context) error {
 	} {
 		proc, err := p.pod.Start(testnet.Command{Path: s.o.own("tlscopy"), Log: "tlscopy-" + p.name + ".log",
 			Args: []string{fmt.Sprintf("--listen=:%d", p.port), "--to=" + p.to, "--server-name=" + p.server,
-				"--certificate=" + filepath.Join(s.dir, p.name+".pem"), "--ca=" + filepath.Join(s.dir, fileCA)}})
+				"--certificate=" + pem(s.dir, p.name), "--ca=" + ca(s.dir)}})
 		if err != nil {
 			return fmt.Errorf("start the copy loops: %w", err)
 		}
@@ -41,11 +40,15 @@ func (s *stage) startCopies(ctx context.Context) error {
 	return nil
 }
 
-// measureBulk says what a MiB of opaque TCP costs, beside a pair of copy loops.
+// measureBulk says what a MiB of opaque TCP costs, beside a pair of copy loops and HAProxy.
 func (s *stage) measureBulk(ctx context.Context, r *report) error {
 	ours := s.contenders(kinds(1)[0])[0]
 	ours.target = fmt.Sprintf("%s:%d", s.pair, originBulk)
-	list := []contender{ours, {name: tlsCopy, client: s.plain.client, target: fmt.Sprintf("127.0.0.1:%d", copyA), proxies: s.copies}}
+	list := []contender{ours,
+		{name: tlsCopy, client: s.plain.client, target: fmt.Sprintf("127.0.0.1:%d", copyA), proxies: s.copies}}
+	if !s.o.quick {
+		list = append(list, s.beside(haproxy, haproxyBulk, s.pairs[0].processes...))
+	}
 	for round := -1; round < s.o.rounds; round++ { // the first warms up
 		for i := range list {
 			c := list[i]

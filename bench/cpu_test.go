@@ -113,16 +113,16 @@ func TestPin(t *testing.T) {
 			_ = unix.SchedSetaffinity(tid, &before)
 		}
 	}()
-	if err := pinned(pid, 0); err == nil {
+	if err := pinned(pid, []int{0}); err == nil {
 		t.Error("pinned before")
 	}
-	if err := pin(pid, 0); err != nil {
+	if err := pin(pid, []int{0}); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // on a thread that is made for it
-		done <- pinned(pid, 0)
+		done <- pinned(pid, []int{0})
 	}()
 	if err := <-done; err != nil {
 		t.Error(err)

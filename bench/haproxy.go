@@ -1,30 +1,28 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"fairlead.io/fairlead/internal/testnet"
 )
 
-// The ports that contenders listen on, in the pod that they stand before.
+// The ports that HAProxy and the forwarder listen on beside those of every pair.
 const (
-	haproxyTCP  = 9104
-	haproxyH1   = 9111
-	haproxyH2   = 9112
-	haproxyGRPC = 9113
+	haproxyTCP  = 9114 // one pass in plain text, to the origin beside the client
+	haproxyBulk = 9115 // opaque TCP over TLS
+	haproxyNear = 9116 // HTTP/1.1 to the pair's B beside the client
 	forwardTCP  = 9204
-	// secured is what is added to the port of A for the port of B.
-	secured = 10
 )
+
+const haproxy = "haproxy"
+
+var haproxyPeer = peer{name: haproxy, ports: haproxyPorts, side: (*stage).haproxySide}
 
 // haproxyBase is HAProxy at its best here: one thread for one processor, connections that are kept and shared, and HTTP/2 over TLS 1.3
 // between the two. It would want two descriptors for each connection of maxconn, and starts without them when it need not.
 const haproxyBase = `global
-  nbthread 1
+  nbthread %d
   maxconn 12000
   no strict-limits
   ssl-default-bind-options ssl-min-ver TLSv1.3
@@ -42,40 +40,36 @@ defaults
   option splice-auto
 `
 
-// route is one way through a pair of HAProxys.
-type route struct {
-	name   string
-	port   int // of A
-	origin int
-	h2     bool // what the application speaks
-}
-
-var haproxyRoutes = []route{{"h1", haproxyH1, originH1, false}, {"h2", haproxyH2, originH2, true}, {"grpc", haproxyGRPC, originGRPC, true}}
-
 // haproxyA is the configuration of the client's side: it balances by host, as who is told of Services has to.
-func haproxyA(dir string, b, local string) string {
+func haproxyA(dir string, threads int, b, local string) string {
 	var t strings.Builder
-	t.WriteString(haproxyBase)
-	for _, r := range haproxyRoutes {
+	fmt.Fprintf(&t, haproxyBase, threads)
+	tls := fmt.Sprintf("ssl crt %s ca-file %s verify required verifyhost %s", pem(dir, nameA), ca(dir), nameB)
+	front := func(name string, port int, h2 bool, to string) {
 		fmt.Fprintf(&t, "frontend f-%s\n  bind 127.0.0.1:%d%s\n  use_backend b-%s if { hdr(host) -i %s }\n  default_backend b-%s\n",
-			r.name, r.port, ifH2(r.h2, " proto h2"), r.name, authority, r.name)
-		fmt.Fprintf(&t, "backend b-%s\n  server s %s:%d ssl crt %s ca-file %s verify required verifyhost %s alpn h2\n",
-			r.name, b, r.port+secured, filepath.Join(dir, nameA+".pem"), filepath.Join(dir, fileCA), nameB)
+			name, port, ifH2(h2, " proto h2"), name, authority, name)
+		fmt.Fprintf(&t, "backend b-%s\n  server s %s %s alpn h2\n", name, to, tls)
 	}
-	fmt.Fprintf(&t, "frontend f-tcp\n  mode tcp\n  bind 127.0.0.1:%d\n  default_backend b-tcp\n", haproxyTCP)
-	fmt.Fprintf(&t, "backend b-tcp\n  mode tcp\n  server s %s:%d\n", local, originH1)
+	for _, r := range routes {
+		port := haproxyPorts.port(r.protocol)
+		front(r.name, port, r.h2, fmt.Sprintf("%s:%d", b, port+secured))
+	}
+	front("near", haproxyNear, false, fmt.Sprintf("%s:%d", local, haproxyPorts.port(http1)+secured))
+	fmt.Fprintf(&t, "listen tcp\n  mode tcp\n  bind 127.0.0.1:%d\n  server s %s:%d\n", haproxyTCP, local, originH1)
+	fmt.Fprintf(&t, "listen bulk\n  mode tcp\n  bind 127.0.0.1:%d\n  server s %s:%d %s\n", haproxyBulk, b, haproxyBulk+secured, tls)
 	return t.String()
 }
 
 // haproxyB is that of the origin's side.
-func haproxyB(dir string) string {
+func haproxyB(dir string, threads int) string {
 	var t strings.Builder
-	t.WriteString(haproxyBase)
-	for _, r := range haproxyRoutes {
-		fmt.Fprintf(&t, "frontend f-%s\n  bind :%d ssl crt %s ca-file %s verify required alpn h2\n  default_backend b-%s\n",
-			r.name, r.port+secured, filepath.Join(dir, nameB+".pem"), filepath.Join(dir, fileCA), r.name)
+	fmt.Fprintf(&t, haproxyBase, threads)
+	tls := fmt.Sprintf("ssl crt %s ca-file %s verify required", pem(dir, nameB), ca(dir))
+	for _, r := range routes {
+		fmt.Fprintf(&t, "frontend f-%s\n  bind :%d %s alpn h2\n  default_backend b-%s\n", r.name, haproxyPorts.port(r.protocol)+secured, tls, r.name)
 		fmt.Fprintf(&t, "backend b-%s\n  server s 127.0.0.1:%d%s\n", r.name, r.origin, ifH2(r.h2, " proto h2"))
 	}
+	fmt.Fprintf(&t, "listen bulk\n  mode tcp\n  bind :%d %s\n  server s 127.0.0.1:%d\n", haproxyBulk+secured, tls, originBulk)
 	return t.String()
 }
 
@@ -86,31 +80,11 @@ func ifH2(h2 bool, text string) string {
 	return ""
 }
 
-// startHAProxy starts a pair: A before the client, B before the origin.
-func (s *stage) startHAProxy(ctx context.Context) error {
-	if err := writeCertificates(s.dir); err != nil {
-		return fmt.Errorf("certificates of HAProxy: %w", err)
+func (s *stage) haproxySide(name, b string) (testnet.Command, error) {
+	text := haproxyB(s.dir, len(s.places.proxies))
+	if name == nameA {
+		text = haproxyA(s.dir, len(s.places.proxies), b, s.plain.local.Addr(4).String())
 	}
-	for _, p := range []struct {
-		pod        *testnet.Pod
-		name, conf string
-		port       int
-	}{
-		{s.plain.origin, "haproxy-b", haproxyB(s.dir), haproxyH1 + secured},
-		{s.plain.client, "haproxy-a", haproxyA(s.dir, s.plain.origin.Addr(4).String(), s.plain.local.Addr(4).String()), haproxyH1},
-	} {
-		conf := filepath.Join(s.dir, p.name+".cfg")
-		if err := os.WriteFile(conf, []byte(p.conf), 0o600); err != nil {
-			return err
-		}
-		proc, err := p.pod.Start(testnet.Command{Path: "haproxy", Args: []string{"-f", conf, "-db"}, Log: p.name + ".log"})
-		if err != nil {
-			return fmt.Errorf("start %s: %w", p.name, err)
-		}
-		s.haproxy = append(s.haproxy, proc)
-		if err := waitListening(ctx, p.pod, p.port); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
-		}
-	}
-	return nil
+	conf, err := s.configFile("haproxy-"+name+".cfg", text)
+	return testnet.Command{Path: "haproxy", Args: []string{"-f", conf, "-db"}}, err
 }

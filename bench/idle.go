@@ -16,34 +16,77 @@ import (
 
 const (
 	idleConns = 10000 // as many as a pod may have
-	idlePods  = 110   // as many as a kubelet takes
+	// fewUpstreams is how many connections may be kept for later, whoever asks.
+	fewUpstreams = 100
 	// stillness is how long memory has to stay within stillKiB, and stillLimit how long that is waited for at most.
 	stillness  = 3 * time.Second
 	stillKiB   = 256
 	stillLimit = 30 * time.Second
-	// collecting is how long Go's runtime may leave garbage where nothing is allocated, with some time to give it back to the kernel.
-	collecting = 140 * time.Second
 )
 
 // measureConns says what memory an idle connection takes: HTTP/1.1, one request each, of all proxies of a contender together. What
 // the kernel holds for sockets is not in it.
 func (s *stage) measureConns(ctx context.Context, r *report) error {
-	for _, c := range s.contenders(kinds(1)[0]) {
-		before, err := settled(ctx, c.pids())
+	t := &turns{list: s.contenders(kinds(1)[0])}
+	defer func() { r.leave(t.left) }()
+	for _, c := range t.list {
+		err := s.measureHeld(ctx, c, r)
+		if err != nil {
+			err = errors.Join(ctx.Err(), t.drop(c, "idle_conn", err))
+		}
 		if err != nil {
 			return err
 		}
-		held, err := s.hold(ctx, c)
-		if err != nil {
-			return fmt.Errorf("idle connections through %s: %w", c.name, err)
-		}
-		after, err := settled(ctx, c.pids())
-		if err := errors.Join(err, held.Stop(10*time.Second)); err != nil {
-			return err
-		}
-		r.note("idle_conn_kib", c.name, "KiB", float64(after-before)/idleConns)
 	}
 	return nil
+}
+
+func (s *stage) measureHeld(ctx context.Context, c contender, r *report) error {
+	before, err := settled(ctx, c.pids())
+	if err != nil {
+		return err
+	}
+	held, err := s.hold(ctx, c)
+	if err != nil {
+		return fmt.Errorf("idle connections: %w", err)
+	}
+	after, err := settled(ctx, c.pids())
+	upstreams, uerr := s.upstreams(c)
+	if err := errors.Join(err, uerr, held.Stop(10*time.Second)); err != nil {
+		return err
+	}
+	if upstreams > fewUpstreams {
+		return fmt.Errorf("%d connections to the origin are held for clients that do nothing", upstreams)
+	}
+	r.note("idle_conn_upstreams", c.name, "", float64(upstreams))
+	r.note("idle_conn_kib", c.name, "KiB", float64(after-before)/idleConns)
+	return nil
+}
+
+// upstreams is how many connections the origin's own port has, which serves a contender.
+func (s *stage) upstreams(c contender) (int, error) {
+	origin := s.servers[s.plain.origin]
+	if c.mesh {
+		origin = s.servers[s.meshed.origin]
+	}
+	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", origin.PID()))
+	if err != nil {
+		return 0, err
+	}
+	return established(string(table), originH1), nil
+}
+
+// established counts the connections of a local port in a table of /proc/net/tcp that are open at both ends.
+func established(table string, port int) int {
+	const open = "01"
+	n := 0
+	for line := range strings.Lines(table) {
+		fields := strings.Fields(line)
+		if len(fields) > 3 && strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) && fields[3] == open {
+			n++
+		}
+	}
+	return n
 }
 
 // hold starts a program that holds connections, and returns when they are there.
@@ -86,33 +129,6 @@ func (s *said) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.text.String()
-}
-
-// measureNode says what keeper and proxy of a node hold together for as many idle pods as a node has at most, when garbage is collected.
-func (s *stage) measureNode(ctx context.Context, r *report) error {
-	node := s.mesh.Nodes[0]
-	ours := contender{proxies: []*testnet.Process{node.Keeper, node.Proxy}}
-	for i := range idlePods {
-		p, err := node.AddPod(ctx, testnet.PodSpec{Namespace: meshed, Name: fmt.Sprintf("idle-%d", i), Workload: fmt.Sprintf("idle-%d", i),
-			Account: fmt.Sprintf("idle-%d", i), Labels: map[string]string{"app": "idle"}, Retry: 10 * time.Second})
-		if err != nil {
-			return err
-		}
-		s.idle = append(s.idle, p)
-	}
-	if err := pause(ctx, collecting); err != nil {
-		return err
-	}
-	for name, p := range map[string]*testnet.Process{"idle_keeper_mib": node.Keeper, "idle_proxy_mib": node.Proxy} {
-		kib, err := residents([]int{p.PID()})
-		if err != nil {
-			return err
-		}
-		r.note(name, fairlead, "MiB", float64(kib)/1024)
-	}
-	kib, err := residents(ours.pids())
-	r.note("idle_node_mib", fairlead, "MiB", float64(kib)/1024)
-	return err
 }
 
 // settled is the memory of processes in KiB, as soon as it stands still, or after a while.

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,12 +22,25 @@ var paces = []load.Pace{
 	{Rate: 5000, Connections: 64},
 }
 
+// quantiles are those that are looked at.
+var quantiles = []struct {
+	name string
+	of   func(load.Latencies) float64
+}{
+	{"p50", func(l load.Latencies) float64 { return l.P50 }},
+	{"p99", func(l load.Latencies) float64 { return l.P99 }},
+	{"p999", func(l load.Latencies) float64 { return l.P999 }},
+}
+
+// latencyRounds is how many there are at least: a tail has the most of what else the machine does.
+const latencyRounds = 5
+
 func paceName(p load.Pace) string { return fmt.Sprintf("%.0f_rps", p.Rate) }
 
-// measureLatency says by how much a pair raises the 99th percentile. The loop is open: a request's time begins when it was to be sent.
+// measureLatency says by how much a pair raises the latencies. The loop is open: a request's time begins when it was to be sent.
 func (s *stage) measureLatency(ctx context.Context, r *report) error {
 	k := kinds(1)[0]
-	list := append([]contender{{name: direct, client: s.plain.client, target: fmt.Sprintf("%s:%d", s.plain.origin.Addr(4), originH1)}}, s.contenders(k)...)
+	everybody := append([]contender{s.straight()}, s.contenders(k)...)
 	wanted := paces
 	if s.o.quick {
 		wanted = paces[:1]
@@ -33,29 +48,41 @@ func (s *stage) measureLatency(ctx context.Context, r *report) error {
 	for _, p := range wanted {
 		p.Warm = int(p.Rate / 2)
 		p.Requests = p.Warm + int(p.Rate)*s.o.seconds
-		for round := range s.o.rounds {
-			got := map[string]load.Latencies{}
-			for i := range list {
-				c := list[i]
-				if round%2 == 1 {
-					c = list[len(list)-1-i]
-				}
-				l, err := s.pace(ctx, c, p)
-				if err != nil {
-					return fmt.Errorf("latency of %s at %.0f requests a second: %w", c.name, p.Rate, err)
-				}
-				got[c.name] = l
+		t := &turns{list: slices.Clone(everybody)}
+		for round := range max(s.o.rounds, latencyRounds) {
+			got, err := s.paceAll(ctx, t, p, round)
+			if err != nil {
+				r.leave(t.left)
+				return err
 			}
-			for _, c := range list {
-				r.note("p50_"+paceName(p), c.name, "µs", got[c.name].P50)
-				r.note("p99_"+paceName(p), c.name, "µs", got[c.name].P99)
-				if c.name != direct {
-					r.note("p99_added_"+paceName(p), c.name, "µs", got[c.name].P99-got[direct].P99)
+			for _, c := range inRound(t.list, round) {
+				for _, q := range quantiles {
+					r.note(q.name+"_"+paceName(p), c.name, "µs", q.of(got[c.name]))
+					if c.name != direct {
+						r.note(q.name+"_added_"+paceName(p), c.name, "µs", q.of(got[c.name])-q.of(got[direct]))
+					}
 				}
 			}
 		}
+		r.leave(t.left)
 	}
 	return nil
+}
+
+// paceAll gives everybody a turn.
+func (s *stage) paceAll(ctx context.Context, t *turns, p load.Pace, round int) (map[string]load.Latencies, error) {
+	got := map[string]load.Latencies{}
+	for _, c := range inRound(t.list, round) {
+		l, err := s.pace(ctx, c, p)
+		if err != nil && c.name != direct {
+			err = errors.Join(ctx.Err(), t.drop(c, "latency at "+paceName(p), err))
+		}
+		if err != nil {
+			return nil, err
+		}
+		got[c.name] = l
+	}
+	return got, nil
 }
 
 func (s *stage) pace(ctx context.Context, c contender, p load.Pace) (load.Latencies, error) {

@@ -39,7 +39,8 @@ type offer struct {
 	streams  int // requests in flight on each
 	rate     int // requests a second of all together; 0 is as many as are answered
 	requests int
-	connect  bool // what is measured is the making of connections
+	seconds  float64 // that it should take where there is no rate
+	connect  bool    // what is measured is the making of connections
 }
 
 // result is what h2load says of one run.
@@ -50,23 +51,32 @@ type result struct {
 	log               string // of its requests
 }
 
-// run is one run of h2load in a pod.
-func (s *stage) load(ctx context.Context, p *testnet.Pod, k kind, l offer, target string) (result, error) {
-	log := filepath.Join(s.dir, "requests.log")
-	args := []string{"-n", strconv.Itoa(l.requests), "-c", strconv.Itoa(l.clients), "-m", strconv.Itoa(l.streams), "-N", "20", "--log-file", log, "-H", ":authority: " + authority}
+// arguments are h2load's that make a load what it is.
+func (k kind) arguments(l offer) []string {
+	args := []string{"-n", strconv.Itoa(l.requests), "-c", strconv.Itoa(l.clients), "-m", strconv.Itoa(l.streams)}
 	if l.rate > 0 {
 		args = append(args, "--rps", strconv.FormatFloat(float64(l.rate)/float64(l.clients), 'f', -1, 64))
 	}
+	if k.protocol == http1 {
+		args = append(args, "--h1")
+	}
+	return args
+}
+
+// command is it for people; under saturation slower contenders have all of them fewer requests.
+func (k kind) command(l offer) string {
+	return "h2load " + strings.Join(k.arguments(l), " ") + " http://" + authority + k.path()
+}
+
+// load is one run of h2load in a pod.
+func (s *stage) load(ctx context.Context, p *testnet.Pod, k kind, l offer, target string) (result, error) {
+	log := filepath.Join(s.dir, "requests.log")
+	args := append(k.arguments(l), "-N", "20", "--log-file", log, "-H", ":authority: "+authority)
 	for _, f := range requestFields {
 		args = append(args, "-H", f)
 	}
-	path := itemPath
-	switch k.protocol {
-	case http1:
-		args = append(args, "--h1")
-	case grpcUnary:
-		args = append(args, "-d", s.body, "-H", "te: trailers", "-H", "content-type: application/grpc")
-		path = echoPath
+	if k.protocol == grpcUnary {
+		args = append(args, "-d", s.messageFile(k.message()), "-H", "te: trailers", "-H", "content-type: application/grpc")
 	}
 	slowly := 1000 // requests a second of a machine that has much else to do
 	if l.rate > 0 {
@@ -75,7 +85,7 @@ func (s *stage) load(ctx context.Context, p *testnet.Pod, k kind, l offer, targe
 	limit := 30*time.Second + time.Duration(l.requests/slowly)*time.Second
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	out, err := p.Run(ctx, testnet.Command{Path: "h2load", Args: append(args, "http://"+target+path)})
+	out, err := p.Run(ctx, testnet.Command{Path: "h2load", Args: append(args, "http://"+target+k.path())})
 	if err != nil {
 		return result{}, fmt.Errorf("load: %w", err)
 	}

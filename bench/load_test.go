@@ -42,12 +42,6 @@ func TestParseH2load(t *testing.T) {
 	}
 }
 
-func TestMessageIsWhatTheOriginReads(t *testing.T) {
-	if m := message(); len(m) != answerSize || string(m[:7]) != "\x00\x00\x00\x00\x80\x0a\x7e" {
-		t.Errorf("%d bytes: %q", len(m), m)
-	}
-}
-
 func TestSumSeries(t *testing.T) {
 	text := `# TYPE fairlead_requests_total counter
 fairlead_requests_total{direction="outbound",tls="mtls",route="/a}b"} 3

@@ -19,7 +19,10 @@ func (s *stage) counting(ctx context.Context, k kind, c contender) func(requests
 		return func(int) error { return nil }
 	}
 	security, ends := "mtls", map[string]*testnet.MeshNode{"outbound": s.mesh.Nodes[0], "inbound": s.mesh.Nodes[1]}
-	if k.onePass {
+	switch k.way {
+	case oneNode:
+		ends["inbound"] = s.mesh.Nodes[0]
+	case onePass:
 		security, ends = "not_in_mesh", map[string]*testnet.MeshNode{"outbound": s.mesh.Nodes[0]}
 	}
 	before := map[string]float64{}

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,11 +18,11 @@ const (
 	originGRPC = 8083
 )
 
-// Sizes of what an origin answers, without heads: a page, and a message of gRPC with the five bytes before it.
+// Sizes of what an origin answers, without heads: a page, and a message of gRPC with what is before it.
 const (
 	pageSize    = 256
 	messageSize = 128
-	answerSize  = 5 + messageSize
+	frameHead   = 5
 )
 
 // echoPath is the method that cmd/origin serves.
@@ -49,8 +47,11 @@ http {
 	fastcgi_temp_path %[1]s/%[2]s-3;
 	uwsgi_temp_path %[1]s/%[2]s-4;
 	scgi_temp_path %[1]s/%[2]s-5;
-	server { listen %[3]d backlog=4096; location / { return 200 "%[5]s"; } }
-	server { listen %[4]d http2 backlog=4096; location / { return 200 "%[5]s"; } }
+	sendfile on;
+	tcp_nopush on;
+	open_file_cache max=16;
+	server { listen %[3]d backlog=4096; root %[1]s; location / { return 200 "%[5]s"; } location /size/ { } }
+	server { listen %[4]d http2 backlog=4096; root %[1]s; location / { return 200 "%[5]s"; } location /size/ { } }
 }
 `
 
@@ -70,7 +71,7 @@ func (s *stage) startOrigin(ctx context.Context, p *testnet.Pod) error {
 	if err != nil {
 		return fmt.Errorf("start the gRPC origin: %w", err)
 	}
-	s.origins = append(s.origins, nginx, echo)
+	s.origins, s.servers[p] = append(s.origins, nginx, echo), nginx
 	for _, port := range []int{originH1, originH2, originGRPC, originBulk} {
 		if err := waitListening(ctx, p, port); err != nil {
 			return fmt.Errorf("origin in %s: %w", p.Name, err)
@@ -94,15 +95,4 @@ func waitListening(ctx context.Context, p *testnet.Pod, port int) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// message is a request of gRPC as it lies in the body: not compressed, its length, and a BytesValue.
-func message() []byte {
-	var b bytes.Buffer
-	b.WriteByte(0)
-	_ = binary.Write(&b, binary.BigEndian, uint32(messageSize)) // a buffer takes everything
-	b.WriteString("\x0a")
-	b.WriteByte(messageSize - 2)
-	b.WriteString(strings.Repeat("m", messageSize-2))
-	return b.Bytes()
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -21,8 +22,26 @@ type row struct {
 
 // report is all that was measured, in order.
 type report struct {
-	rows    []row
-	figures []figure
+	rows     []row
+	figures  []figure
+	commands [][2]string // of each load: its name, and h2load's command
+	left     []left
+	failed   []string // what was not measured, and why
+}
+
+// fail notes that, and says it.
+func (r *report) fail(err error) error {
+	fmt.Fprintln(os.Stderr, "bench: not measured:", err)
+	r.failed = append(r.failed, err.Error())
+	return err
+}
+
+// leave notes who was left out, and says it.
+func (r *report) leave(gone []left) {
+	for _, l := range gone {
+		fmt.Fprintf(os.Stderr, "bench: %s without %s: %s\n", l.load, l.contender, l.why)
+	}
+	r.left = append(r.left, gone...)
 }
 
 // add takes the samples of one load.
@@ -56,7 +75,41 @@ func cpuOf(s sample) time.Duration { return s.cpu }
 
 func (w row) cpu() time.Duration { return median(w.samples, cpuOf, mean) }
 
-var rowTitles = []string{"case", "load", "contender", "CPU µs/request", "min", "max", "user", "ratio", "requests/s", "p50 µs", "p99 µs"}
+// mib is the resident memory of all proxies.
+func (w row) mib() float64 {
+	return median(w.samples, func(s sample) float64 { return float64(s.kib) / 1024 }, mean)
+}
+
+// resident is what Fairlead's take under a load.
+func (r *report) resident(kind, load string) (float64, bool) {
+	for _, w := range r.rows {
+		if w.kind == kind && w.load == load && w.contender == fairlead {
+			return w.mib(), true
+		}
+	}
+	return 0, false
+}
+
+// rowFigures are the rows as figures, of each round.
+func (r *report) rowFigures() []figure {
+	var all []figure
+	for _, w := range r.rows {
+		name := w.kind + "/" + w.load + "/"
+		f := []figure{{name: name + "cpu", unit: "µs"}, {name: name + "rps", unit: "requests/s"}, {name: name + "rss", unit: "MiB"}}
+		for _, s := range w.samples {
+			for i, v := range []float64{micros(s.cpu), s.rps, float64(s.kib) / 1024} {
+				f[i].values = append(f[i].values, v)
+			}
+		}
+		for i := range f {
+			f[i].contender = w.contender
+		}
+		all = append(all, f...)
+	}
+	return all
+}
+
+var rowTitles = []string{"case", "load", "contender", "CPU µs/request", "min", "max", "user", "ratio", "requests/s", "p50 µs", "p99 µs", "RSS MiB"}
 
 // cells are the rows as text.
 func (r *report) cells() [][]string {
@@ -66,7 +119,7 @@ func (r *report) cells() [][]string {
 		all = append(all, []string{w.kind, w.load, w.contender, decimal(micros(w.cpu())), decimal(micros(low.cpu)), decimal(micros(high.cpu)),
 			fmt.Sprintf("%.0f %%", 100*median(w.samples, func(s sample) float64 { return s.user }, mean)), r.against(w),
 			fmt.Sprintf("%.0f", median(w.samples, func(s sample) float64 { return s.rps }, mean)),
-			latency(w, func(s sample) time.Duration { return s.p50 }), latency(w, func(s sample) time.Duration { return s.p99 })})
+			latency(w, func(s sample) time.Duration { return s.p50 }), latency(w, func(s sample) time.Duration { return s.p99 }), decimal(w.mib())})
 	}
 	return all
 }
@@ -75,7 +128,7 @@ func decimal(v float64) string { return fmt.Sprintf("%.1f", v) }
 
 // table writes all for people.
 func (r *report) table(out io.Writer) error {
-	return errors.Join(tabulate(out, rowTitles, r.cells()), tabulate(out, figureTitles, r.figureCells()))
+	return errors.Join(tabulate(out, rowTitles, r.cells()), tabulate(out, litterTitles, r.litterCells()), tabulate(out, figureTitles, r.figureCells()))
 }
 
 func tabulate(out io.Writer, titles []string, rows [][]string) error {
@@ -135,7 +188,7 @@ func (r *report) line() ([]byte, error) {
 			continue
 		}
 		switch w.contender {
-		case "haproxy":
+		case haproxy:
 			if w.load == "connect" {
 				all["new_connection"] = ratio
 				continue
@@ -156,7 +209,7 @@ func (r *report) line() ([]byte, error) {
 	return json.Marshal(all)
 }
 
-// putFigures writes Fairlead's figures under their names, those of others with theirs behind it, and bulk as a ratio.
+// putFigures writes Fairlead's figures under their names, those of others with theirs behind it, and bulk and p99 as ratios.
 func (r *report) putFigures(all map[string]any) {
 	for _, f := range r.figures {
 		name := f.name
@@ -164,6 +217,16 @@ func (r *report) putFigures(all map[string]any) {
 			name += "_" + strings.ReplaceAll(f.contender, "-", "_")
 		}
 		all[name] = math.Round(10*f.median()) / 10
+		if f.unit == times {
+			all[name] = math.Round(1000*f.median()) / 1000
+		}
+	}
+	added := "p99_added_" + paceName(paces[0])
+	if ours, ok := r.figure(added, fairlead); ok {
+		all["p99_added_vs_haproxy"] = nil // where HAProxy seems to add nothing, which the machine's noise can do, there is no ratio
+		if theirs, _ := r.figure(added, haproxy); theirs > 0 {
+			all["p99_added_vs_haproxy"] = math.Round(1000*ours/theirs) / 1000
+		}
 	}
 	ours, ok := r.figure("bulk_cpu_per_mib", fairlead)
 	if theirs, both := r.figure("bulk_cpu_per_mib", tlsCopy); ok && both {

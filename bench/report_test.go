@@ -1,8 +1,7 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +10,7 @@ import (
 func samplesOf(contender string, cpus ...int) []sample {
 	var list []sample
 	for _, us := range cpus {
-		list = append(list, sample{contender: contender, steady: steady{cpu: time.Duration(us) * time.Microsecond, user: 0.25, rps: 1000, p50: 300 * time.Microsecond}})
+		list = append(list, sample{contender: contender, kib: 2048, steady: steady{cpu: time.Duration(us) * time.Microsecond, user: 0.25, rps: 1000, p50: 300 * time.Microsecond}})
 	}
 	return list
 }
@@ -29,8 +28,10 @@ func TestReport(t *testing.T) {
 		r.note("bulk_cpu_per_mib", "tls-copy", "µs", 2*v)
 	}
 	r.note("idle_node_mib", "fairlead", "MiB", 51.26)
+	r.note("p99_added_1000_rps", "fairlead", "µs", 30)
+	r.note("p99_added_1000_rps", "haproxy", "µs", 60)
 	line, err := r.line()
-	want := `{"bulk_cpu_per_mib":200,"bulk_cpu_per_mib_tls_copy":400,"bulk_vs_tls_copy":0.5,"idle_node_mib":51.3,"new_connection":2,"one_node_vs_haproxy_tcp":0.75,"one_node_vs_haproxy_tcp_low":0.75,"one_node_vs_tcp":1.2,"one_node_vs_tcp_low":1.2,"pair_h1":{"low":0.571,"rate":0.333}}`
+	want := `{"bulk_cpu_per_mib":200,"bulk_cpu_per_mib_tls_copy":400,"bulk_vs_tls_copy":0.5,"idle_node_mib":51.3,"new_connection":2,"one_node_vs_haproxy_tcp":0.75,"one_node_vs_haproxy_tcp_low":0.75,"one_node_vs_tcp":1.2,"one_node_vs_tcp_low":1.2,"p99_added_1000_rps":30,"p99_added_1000_rps_haproxy":60,"p99_added_vs_haproxy":0.5,"pair_h1":{"low":0.571,"rate":0.333}}`
 	if err != nil || string(line) != want {
 		t.Errorf("%s, %v, want %s", line, err, want)
 	}
@@ -38,33 +39,9 @@ func TestReport(t *testing.T) {
 	if err := r.table(&table); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"pair_h1 low haproxy 35.0 20.0 50.0 25 % 0.57 1000 300 -", "pair_h1 low fairlead 20.0 10.0 30.0 25 % 1000 300 -", "one_node saturated tcp-forwarder 10.0 10.0 10.0 25 % 1.20 1000 300 -", "bulk_cpu_per_mib tls-copy 400.0 200.0 600.0 µs"} {
+	for _, want := range []string{"pair_h1 low haproxy 35.0 20.0 50.0 25 % 0.57 1000 300 - 2.0", "pair_h1 low fairlead 20.0 10.0 30.0 25 % 1000 300 - 2.0", "one_node saturated tcp-forwarder 10.0 10.0 10.0 25 % 1.20 1000 300 - 2.0", "bulk_cpu_per_mib tls-copy 400.0 200.0 600.0 µs"} {
 		if !strings.Contains(strings.Join(strings.Fields(table.String()), " "), want) {
 			t.Errorf("no %q in\n%s", want, table.String())
-		}
-	}
-}
-
-func TestPage(t *testing.T) {
-	r := &report{}
-	r.add(kind{name: "pair_h1"}, offer{name: "low"}, append(samplesOf("fairlead", 30), samplesOf("haproxy", 50)...))
-	r.note("idle_node_mib", "fairlead", "MiB", 51.26)
-	dir := filepath.Join(t.TempDir(), "performance")
-	if err := r.write(dir, machine{Kernel: "6.1"}, 7); err != nil {
-		t.Fatal(err)
-	}
-	for file, wants := range map[string][]string{
-		"README.md":  {"| kernel | 6.1 |\n", "each load, 7 times", "| case | load | contender |", "|---|---|", "| pair_h1 | low | haproxy | 50.0 | 50.0 | 50.0 | 25 % | 0.60 | 1000 | 300 | - |\n", "| idle_node_mib | fairlead | 51.3 |"},
-		"bench.json": {`"kernel": "6.1"`, `"rounds": 7`, `"low": 0.6`},
-	} {
-		text, err := os.ReadFile(filepath.Join(dir, file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, want := range wants {
-			if !strings.Contains(string(text), want) {
-				t.Errorf("%s: no %q in\n%s", file, want, text)
-			}
 		}
 	}
 }
@@ -78,17 +55,58 @@ func TestReportWithoutTheOther(t *testing.T) {
 	}
 }
 
-func TestHAProxyIsAskedForItsBest(t *testing.T) {
-	a, b := haproxyA("/dir", "10.0.0.2", "10.0.0.3"), haproxyB("/dir")
-	for text, want := range map[string][]string{
-		a: {"server s 10.0.0.2:9121 ssl crt /dir/proxy-a.pem ca-file /dir/ca.pem verify required verifyhost proxy-b alpn h2\n", "bind 127.0.0.1:9112 proto h2\n", "bind 127.0.0.1:9111\n", "server s 10.0.0.3:8081\n"},
-		b: {"bind :9121 ssl crt /dir/proxy-b.pem ca-file /dir/ca.pem verify required alpn h2\n", "server s 127.0.0.1:8081\n", "server s 127.0.0.1:8083 proto h2\n"},
-	} {
-		for _, w := range want {
-			if !strings.Contains(text, w) {
-				t.Errorf("no %q in\n%s", w, text)
+// What the last line of a quick run has to say.
+func TestTheLineHasItsKeys(t *testing.T) {
+	r := &report{}
+	for _, k := range kinds(1) {
+		for _, l := range k.loads {
+			samples := samplesOf(fairlead, 10)
+			for _, name := range []string{haproxy, "tcp-forwarder"} {
+				if (k.way == onePass) == (name == "tcp-forwarder") {
+					samples = append(samples, samplesOf(name, 20)...)
+				}
 			}
+			r.add(k, l, samples)
 		}
+	}
+	for name, contenders := range map[string][]string{"p99_added_1000_rps": {fairlead, haproxy}, "bulk_cpu_per_mib": {fairlead, tlsCopy}, "idle_conn_kib": {fairlead}, "idle_node_mib": {fairlead}} {
+		for _, c := range contenders {
+			r.note(name, c, "µs", 1)
+		}
+	}
+	text, err := r.line()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type loads struct{ Saturated, Rate, Low *float64 }
+	var line struct {
+		H1      loads    `json:"pair_h1"`
+		H2      loads    `json:"pair_h2"`
+		GRPC    loads    `json:"pair_grpc"`
+		OneNode *float64 `json:"one_node_vs_tcp"`
+		P99     *float64 `json:"p99_added_vs_haproxy"`
+		Bulk    *float64 `json:"bulk_vs_tls_copy"`
+		Conn    *float64 `json:"idle_conn_kib"`
+		Node    *float64 `json:"idle_node_mib"`
+	}
+	if err := json.Unmarshal(text, &line); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range []*float64{line.H1.Saturated, line.H1.Rate, line.H1.Low, line.H2.Saturated, line.H2.Rate, line.H2.Low, line.GRPC.Saturated, line.GRPC.Rate, line.GRPC.Low,
+		line.OneNode, line.P99, line.Bulk, line.Conn, line.Node} {
+		if v == nil || *v <= 0 {
+			t.Errorf("key %d is not in %s", i, text)
+		}
+	}
+}
+
+// Where HAProxy seems to add nothing there is no ratio, and the key says so.
+func TestNoRatioToNothing(t *testing.T) {
+	r := &report{}
+	r.note("p99_added_1000_rps", "fairlead", "µs", 30)
+	r.note("p99_added_1000_rps", "haproxy", "µs", -5)
+	if line, err := r.line(); err != nil || !strings.Contains(string(line), `"p99_added_vs_haproxy":null`) {
+		t.Errorf("%s, %v", line, err)
 	}
 }
 

@@ -20,9 +20,6 @@ const (
 	plainly = "plainly"
 )
 
-// fairlead is our name among the contenders.
-const fairlead = "fairlead"
-
 // troupe is the pods of a namespace: client on the first node, origin on the second, and another origin beside the client.
 type troupe struct{ client, origin, local *testnet.Pod }
 
@@ -30,22 +27,30 @@ type troupe struct{ client, origin, local *testnet.Pod }
 type stage struct {
 	o       options
 	dir     string // files of our own
-	body    string // the file with a message of gRPC
 	lab     *testnet.Lab
 	mesh    *testnet.Mesh
 	meshed  troupe
 	plain   troupe
 	pair    string // the ClusterIP of the meshed origin
+	nearby  string // that of the meshed one beside the client
 	single  string // that of the plain one beside the client
+	places  places
 	origins []*testnet.Process
-	haproxy []*testnet.Process // A and B
+	servers map[*testnet.Pod]*testnet.Process // nginx of each origin
+	pairs   []running                         // HAProxy first
+	near    []*testnet.Process                // HAProxy's B beside the client
 	forward *testnet.Process
 	copies  []*testnet.Process
 	idle    []*testnet.Pod
 }
 
 // onStage makes a lab with everything in it, does something there, and leaves nothing of it.
-func onStage(ctx context.Context, o options, do func(*stage) error) (err error) {
+func onStage(ctx context.Context, o options, do func(*stage) error) error {
+	return onStageAt(ctx, o, apart(), do)
+}
+
+// onStageAt is onStage, on those processors.
+func onStageAt(ctx context.Context, o options, at places, do func(*stage) error) (err error) {
 	dir, err := os.MkdirTemp("", "flbench")
 	if err != nil {
 		return err
@@ -55,7 +60,7 @@ func onStage(ctx context.Context, o options, do func(*stage) error) (err error) 
 	if err != nil {
 		return fmt.Errorf("make the nodes: %w", err)
 	}
-	s := &stage{o: o, dir: dir, lab: lab}
+	s := &stage{o: o, dir: dir, lab: lab, places: at, servers: map[*testnet.Pod]*testnet.Process{}}
 	defer func() { err = errors.Join(err, s.copyLogs(), s.clear(), lab.Close()) }()
 	if err := s.set(ctx); err != nil {
 		return err
@@ -73,14 +78,13 @@ func (s *stage) copyLogs() error {
 
 // set starts everything. What this process starts runs where it runs itself, so it goes from one processor to the other.
 func (s *stage) set(ctx context.Context) error {
-	if err := os.WriteFile(filepath.Join(s.dir, "message"), message(), 0o644); err != nil {
+	if err := s.writeBodies(); err != nil {
 		return err
 	}
-	s.body = filepath.Join(s.dir, "message")
 	if err := s.lab.LabelNamespace(meshed, map[string]string{"fairlead.io/mesh": "enabled"}); err != nil {
 		return err
 	}
-	if err := pin(os.Getpid(), proxyCPU); err != nil {
+	if err := pin(os.Getpid(), s.places.proxies); err != nil {
 		return err
 	}
 	mesh, err := s.lab.StartMesh(ctx, testnet.MeshConfig{Bin: s.o.bin})
@@ -88,19 +92,19 @@ func (s *stage) set(ctx context.Context) error {
 		return fmt.Errorf("start the mesh: %w", err)
 	}
 	s.mesh = mesh
-	if err := pin(mesh.Controller.PID(), loadCPU); err != nil {
+	if err := pin(mesh.Controller.PID(), s.places.load); err != nil {
 		return err
 	}
 	if err := s.addPods(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(s.startHAProxy(ctx), s.startForward(ctx), s.startCopies(ctx)); err != nil {
+	if err := errors.Join(s.startPeers(ctx), s.startForward(ctx), s.startCopies(ctx)); err != nil {
 		return err
 	}
-	if err := pin(os.Getpid(), loadCPU); err != nil {
+	if err := pin(os.Getpid(), s.places.load); err != nil {
 		return err
 	}
-	for _, p := range []*testnet.Pod{s.meshed.origin, s.plain.origin, s.plain.local} {
+	for _, p := range []*testnet.Pod{s.meshed.origin, s.meshed.local, s.plain.origin, s.plain.local} {
 		if err := s.startOrigin(ctx, p); err != nil {
 			return err
 		}
@@ -112,6 +116,9 @@ func (s *stage) addPods(ctx context.Context) (err error) {
 	if s.pair, err = s.addService(meshed, "origin"); err != nil {
 		return err
 	}
+	if s.nearby, err = s.addService(meshed, "local"); err != nil {
+		return err
+	}
 	if s.single, err = s.addService(plainly, "local"); err != nil {
 		return err
 	}
@@ -120,7 +127,7 @@ func (s *stage) addPods(ctx context.Context) (err error) {
 		namespace, name string
 		node            int
 	}{
-		{&s.meshed.client, meshed, "client", 0}, {&s.meshed.origin, meshed, "origin", 1},
+		{&s.meshed.client, meshed, "client", 0}, {&s.meshed.origin, meshed, "origin", 1}, {&s.meshed.local, meshed, "local", 0},
 		{&s.plain.client, plainly, "client", 0}, {&s.plain.origin, plainly, "origin", 1}, {&s.plain.local, plainly, "local", 0},
 	} {
 		*p.pod, err = s.lab.Node(p.node).AddPod(ctx, testnet.PodSpec{Namespace: p.namespace, Name: p.name, Workload: p.name,
@@ -166,6 +173,9 @@ func (s *stage) waitMesh(ctx context.Context) error {
 	for {
 		var err error
 		for _, k := range kinds(1) {
+			if k.long {
+				continue
+			}
 			c := s.contenders(k)[0]
 			counted := s.counting(ctx, k, c)
 			_, lerr := s.load(ctx, c.client, k, few, c.target)
@@ -185,45 +195,12 @@ func (s *stage) waitMesh(ctx context.Context) error {
 	}
 }
 
-// contenders are who carries requests of that kind; the first is Fairlead.
-func (s *stage) contenders(k kind) []contender {
-	var ours []*testnet.Process
-	for _, n := range s.mesh.Nodes {
-		ours = append(ours, n.Keeper, n.Proxy)
-	}
-	if k.onePass {
-		return []contender{
-			{fairlead, s.meshed.client, fmt.Sprintf("%s:%d", s.single, originH1), ours, true},
-			{"tcp-forwarder", s.plain.client, fmt.Sprintf("127.0.0.1:%d", forwardTCP), []*testnet.Process{s.forward}, false},
-			{"haproxy-tcp", s.plain.client, fmt.Sprintf("127.0.0.1:%d", haproxyTCP), s.haproxy, false},
-		}
-	}
-	from := map[protocol]int{http1: haproxyH1, http2: haproxyH2, grpcUnary: haproxyGRPC}[k.protocol]
-	to := map[protocol]int{http1: originH1, http2: originH2, grpcUnary: originGRPC}[k.protocol]
-	return []contender{
-		{fairlead, s.meshed.client, fmt.Sprintf("%s:%d", s.pair, to), ours, true},
-		{"haproxy", s.plain.client, fmt.Sprintf("127.0.0.1:%d", from), s.haproxy, false},
-	}
-}
-
-// checkPins is an error if a thread is not where it should be, or a program has ended.
-func (s *stage) checkPins(c contender) error {
-	var errs []error
-	for _, p := range c.proxies {
-		errs = append(errs, pinned(p.PID(), proxyCPU))
-	}
-	for _, p := range s.origins {
-		errs = append(errs, pinned(p.PID(), loadCPU))
-	}
-	return errors.Join(errs...)
-}
-
 // clear ends everything and takes the product out of the kernel.
 func (s *stage) clear() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var errs []error
-	for _, p := range append(s.idle, s.meshed.client, s.meshed.origin, s.plain.client, s.plain.origin, s.plain.local) {
+	for _, p := range append(s.idle, s.meshed.client, s.meshed.origin, s.meshed.local, s.plain.client, s.plain.origin, s.plain.local) {
 		if p != nil {
 			errs = append(errs, p.Delete(ctx))
 		}

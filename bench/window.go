@@ -86,6 +86,9 @@ func parseRequestLog(text string) ([]request, error) {
 	return all, nil
 }
 
+// errShort says that a load was over before it could be measured.
+var errShort = errors.New("too short to measure")
+
 // steady is the part of a run in which requests went over connections that were there.
 type steady struct {
 	cpu      time.Duration // for one request
@@ -102,7 +105,7 @@ func between(marks []mark, requests []request) (steady, error) {
 	begin, end := requests[0].end.Add(settling), requests[len(requests)-1].end
 	marks = slices.DeleteFunc(slices.Clone(marks), func(m mark) bool { return m.at.Before(begin) || m.at.After(end) })
 	if len(marks) < 2 {
-		return steady{}, fmt.Errorf("the load took %v, which is too short to measure", end.Sub(requests[0].end))
+		return steady{}, fmt.Errorf("the load took %v: %w", end.Sub(requests[0].end), errShort)
 	}
 	first, last := marks[0], marks[len(marks)-1]
 	var took []time.Duration

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -46,8 +47,8 @@ func TestBetween(t *testing.T) {
 		marks    []mark
 		requests []request
 	}{"no requests": {marks, nil}, "no marks": {nil, requests}, "too short": {marks, requests[:310]}} {
-		if got, err := between(tc.marks, tc.requests); err == nil {
-			t.Errorf("%s: %+v", name, got)
+		if got, err := between(tc.marks, tc.requests); err == nil || errors.Is(err, errShort) != (name != "no requests") {
+			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
 }

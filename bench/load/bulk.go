@@ -59,6 +59,36 @@ func Fetch(ctx context.Context, addr string, connections int, each uint64) error
 	return errors.Join(all...)
 }
 
+// dialling is how many connections may be open at the same time that are made at a rate.
+const dialling = 64
+
+// Dial makes so many connections a second to such a server and reads a few bytes from each.
+func Dial(ctx context.Context, addr string, rate float64, connections int, each uint64) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	tick := time.NewTicker(time.Duration(float64(time.Second) / rate))
+	defer tick.Stop()
+	free := make(chan struct{}, dialling)
+	for range connections {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		free <- struct{}{}
+		go func() {
+			defer func() { <-free }()
+			if err := fetch(ctx, addr, each); err != nil {
+				cancel(err)
+			}
+		}()
+	}
+	for range dialling { // until all have ended
+		free <- struct{}{}
+	}
+	return context.Cause(ctx)
+}
+
 func fetch(ctx context.Context, addr string, n uint64) error {
 	d := net.Dialer{Timeout: 5 * time.Second}
 	c, err := d.DialContext(ctx, "tcp", addr)

@@ -55,10 +55,10 @@ func TestPaceFails(t *testing.T) {
 
 func TestSummary(t *testing.T) {
 	var took []time.Duration
-	for i := 100; i > 0; i-- {
+	for i := 2000; i > 0; i-- {
 		took = append(took, time.Duration(i)*time.Microsecond)
 	}
-	if got, want := summary(took), (Latencies{Requests: 100, P50: 51, P90: 91, P99: 100, Max: 100}); got != want {
+	if got, want := summary(took), (Latencies{Requests: 2000, P50: 1001, P90: 1801, P99: 1981, P999: 1999, Max: 2000}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
@@ -104,4 +104,41 @@ func TestHold(t *testing.T) {
 	if err != nil || held != 20 {
 		t.Errorf("%d held, %v", held, err)
 	}
+}
+
+func TestDial(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	var accepted atomic.Int64
+	go func() { served <- ServeBulk(counted{l, &accepted}) }()
+	began := time.Now()
+	if err := Dial(t.Context(), l.Addr().String(), 200, 21, 1000); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took < 100*time.Millisecond || accepted.Load() != 21 {
+		t.Errorf("%d connections in %v", accepted.Load(), took)
+	}
+	l.Close()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	if err := Dial(t.Context(), l.Addr().String(), 200, 2, 1); err == nil {
+		t.Error("nobody was dialled")
+	}
+}
+
+type counted struct {
+	net.Listener
+	accepted *atomic.Int64
+}
+
+func (c counted) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.accepted.Add(1)
+	}
+	return conn, err
 }

@@ -42,6 +42,7 @@ type Latencies struct {
 	P50      float64 `json:"p50_us"`
 	P90      float64 `json:"p90_us"`
 	P99      float64 `json:"p99_us"`
+	P999     float64 `json:"p999_us"`
 	Max      float64 `json:"max_us"`
 }
 
@@ -186,5 +187,5 @@ func summary(took []time.Duration) Latencies {
 	at := func(share float64) float64 {
 		return float64(took[min(int(share*float64(len(took))), len(took)-1)]) / float64(time.Microsecond)
 	}
-	return Latencies{Requests: len(took), P50: at(0.5), P90: at(0.9), P99: at(0.99), Max: at(1)}
+	return Latencies{Requests: len(took), P50: at(0.5), P90: at(0.9), P99: at(0.99), P999: at(0.999), Max: at(1)}
 }

@@ -47,7 +47,7 @@ type Config struct {
 // Run works the proxy until the context ends, and then until its connections have ended, at most Config.Drain.
 func Run(ctx context.Context, cfg Config) error {
 	n := newNode(cfg)
-	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.reg.MustRegister(goCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	inner, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	g, inner := errgroup.WithContext(inner)

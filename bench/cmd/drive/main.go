@@ -1,4 +1,4 @@
-// Drive runs a load of package load in a pod: "pace" prints latencies as JSON, "fetch" reads bulk, "hold" holds connections and prints
+// Drive runs a load of package load in a pod: "pace" prints latencies as JSON, "fetch" reads bulk, "dial" makes connections at a rate, "hold" holds connections and prints
 // "ready" when they are there.
 package main
 
@@ -27,7 +27,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: drive pace|fetch|hold")
+		return fmt.Errorf("usage: drive pace|fetch|dial|hold")
 	}
 	var p load.Pace
 	f := flag.NewFlagSet("drive "+args[0], flag.ContinueOnError)
@@ -35,7 +35,7 @@ func run(ctx context.Context, args []string) error {
 	f.StringVar(&p.Host, "host", "", "authority of the requests")
 	f.StringVar(&p.Path, "path", "/", "path of the requests")
 	f.IntVar(&p.Connections, "connections", 1, "how many")
-	f.Float64Var(&p.Rate, "rate", 1000, "requests a second")
+	f.Float64Var(&p.Rate, "rate", 1000, "requests, or connections, a second")
 	f.IntVar(&p.Requests, "requests", 1000, "how many")
 	f.IntVar(&p.Warm, "warm", 0, "how many of them, at the beginning, do not count")
 	each := f.Uint64("bytes", 1<<20, "bytes to fetch on each connection")
@@ -61,6 +61,8 @@ func run(ctx context.Context, args []string) error {
 		return json.NewEncoder(os.Stdout).Encode(l)
 	case "fetch":
 		return load.Fetch(ctx, p.Addr, p.Connections, *each)
+	case "dial":
+		return load.Dial(ctx, p.Addr, p.Rate, p.Connections, *each)
 	case "hold":
 		return load.Hold(ctx, p, func() { fmt.Println("ready") })
 	}

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,6 +14,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"fairlead.io/fairlead/bench/mtls"
 )
 
 func main() {
@@ -33,7 +34,7 @@ func main() {
 }
 
 func serve(ctx context.Context, listen, to, certificate, ca, name string) error {
-	cfg, err := config(certificate, ca, name)
+	cfg, err := mtls.Config(certificate, ca, name)
 	if err != nil {
 		return err
 	}
@@ -56,23 +57,6 @@ func serve(ctx context.Context, listen, to, certificate, ca, name string) error 
 			}
 		}()
 	}
-}
-
-func config(certificate, ca, name string) (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(certificate, certificate)
-	if err != nil {
-		return nil, err
-	}
-	pem, err := os.ReadFile(ca)
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("no certificate in %s", ca)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, ClientCAs: roots, ClientAuth: tls.RequireAndVerifyClientCert,
-		ServerName: name, MinVersion: tls.VersionTLS13}, nil
 }
 
 // closeWriter is a TCP or a TLS connection.

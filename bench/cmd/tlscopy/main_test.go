@@ -2,45 +2,23 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
-	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"fairlead.io/fairlead/bench/load"
+	"fairlead.io/fairlead/bench/mtls"
 )
 
-// selfSigned writes a certificate that is its own CA, with its key.
-func selfSigned(t *testing.T, name string) string {
+// certificates are those of a CA of its own: a file with a certificate for "proxy", and one with the CA's.
+func certificates(t *testing.T) (proxy, ca string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
+	dir := t.TempDir()
+	if err := mtls.WriteCertificates(dir, "proxy"); err != nil {
 		t.Fatal(err)
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), name+".pem")
-	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})...)
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return filepath.Join(dir, "proxy.pem"), filepath.Join(dir, mtls.CAFile)
 }
 
 func freeAddr(t *testing.T) string {
@@ -61,14 +39,15 @@ func TestPair(t *testing.T) {
 	}
 	defer origin.Close()
 	go func() { _ = load.ServeBulk(origin) }() // ends with the listener
-	good, other := selfSigned(t, "proxy"), selfSigned(t, "proxy")
+	good, ca := certificates(t)
+	other, _ := certificates(t)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 3)
 	b := freeAddr(t)
-	go func() { ended <- serve(ctx, b, origin.Addr().String(), good, good, "") }()
+	go func() { ended <- serve(ctx, b, origin.Addr().String(), good, ca, "") }()
 	for certificate, isCarried := range map[string]bool{good: true, other: false} {
 		a := freeAddr(t)
-		go func() { ended <- serve(ctx, a, b, certificate, good, "proxy") }()
+		go func() { ended <- serve(ctx, a, b, certificate, ca, "proxy") }()
 		for _, addr := range []string{a, b} {
 			await(t, addr)
 		}

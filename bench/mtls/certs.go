@@ -1,4 +1,4 @@
-package main
+package mtls
 
 import (
 	"crypto"
@@ -15,25 +15,24 @@ import (
 	"time"
 )
 
-// The names that the contenders' certificates bear, and the files: each with its key, and the CA's.
-const (
-	nameA, nameB    = "proxy-a", "proxy-b"
-	fileCA          = "ca.pem"
-	certificateLife = 24 * time.Hour
-)
+// CAFile is the name of the file with the CA's certificate.
+const CAFile = "ca.pem"
 
-// writeCertificates makes a CA and a certificate of P-256 for both ends, of the kind that the mesh has.
-func writeCertificates(dir string) error {
+const certificateLife = 24 * time.Hour
+
+// WriteCertificates makes a CA, and for each name a certificate of P-256 that is good for both ends, of the kind that the mesh has. Each is
+// a file NAME.pem in the directory, with its key.
+func WriteCertificates(dir string, names ...string) error {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
 	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench"}, NotBefore: time.Now().Add(-time.Hour),
 		NotAfter: time.Now().Add(certificateLife), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	if err := writePEM(filepath.Join(dir, fileCA), ca, ca, caKey.Public(), caKey, nil); err != nil {
+	if err := writePEM(filepath.Join(dir, CAFile), ca, ca, caKey.Public(), caKey, nil); err != nil {
 		return err
 	}
-	for i, name := range []string{nameA, nameB} {
+	for i, name := range names {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			return err
