@@ -23,6 +23,7 @@ func (t *upTap) answered() { t.lose() }
 func (t *upTap) lose() {
 	t.lost = true
 	if cap(t.kept) > keptBody {
+		t.r.s.w.bodies.Give(t.kept)
 		t.kept = nil
 	}
 	t.kept = t.kept[:0]
@@ -59,7 +60,7 @@ func (t *upTap) WriteData(x *exchange.Exchange, b []byte, end bool) {
 		if len(t.kept)+len(b) > r.s.w.e.lim.Replay || x.Tunnel || x.Responded() || r.s.f.p.budgets[r.s.f.dir].Tight() {
 			t.lose()
 		} else {
-			t.kept = append(t.kept, b...)
+			t.kept = r.s.w.bodies.Append(t.kept, b)
 			r.keep(len(t.kept))
 		}
 	}

@@ -19,6 +19,7 @@ type worker struct {
 	shared   h2.Shared
 	requests requests
 	lines    h1.Memo
+	bodies   exchange.Buffers          // that may have to be sent again
 	shedding map[*exchange.Budget]bool // those that are short, or were
 	panics   uint64                    // of the loop, as far as they were reported
 }

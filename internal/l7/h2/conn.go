@@ -162,8 +162,10 @@ func (c *conn) frame(f *frame) error {
 	case frameWindow:
 		return c.onWindow(f)
 	}
-	if err := c.flood.control(c.t.Loop().Now(), &c.lim); err != nil {
-		return err
+	if f.kind != framePing || !c.flood.pass() {
+		if err := c.flood.control(c.t.Loop().Now(), &c.lim); err != nil {
+			return err
+		}
 	}
 	switch f.kind {
 	case frameSettings:

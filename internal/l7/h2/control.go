@@ -178,16 +178,25 @@ const (
 // flood counts, per second, the frames that cost the peer nothing.
 type flood struct {
 	controls, resets meter
-	excused          int // frames for streams that have gone, which no peer could help
+	excused          int // frames that are no flood: behind what has gone, and PINGs beside bodies
 }
 
-// excuse lets n frames more come for streams that have gone.
+// excuse lets n frames more come for streams that have gone, or PINGs: there are clients and servers that measure the path with
+// one for each piece of a body.
 func (f *flood) excuse(n int) { f.excused = min(f.excused+n, maxExcused) }
+
+// pass tells whether a frame is excused, and uses that up.
+func (f *flood) pass() bool {
+	if f.excused == 0 {
+		return false
+	}
+	f.excused--
+	return true
+}
 
 // crossed takes a frame for a stream that has gone. What was on its way when the stream went is no flood.
 func (c *conn) crossed() error {
-	if c.flood.excused > 0 {
-		c.flood.excused--
+	if c.flood.pass() {
 		return nil
 	}
 	return c.flood.control(c.t.Loop().Now(), &c.lim)

@@ -43,6 +43,9 @@ func (c *conn) onData(f *frame) error {
 		}
 		return nil
 	}
+	if n > 0 {
+		c.flood.excuse(1)
+	}
 	c.creditStream(st, size-n)
 	st.unpaid += n
 	if c.common {

@@ -1,6 +1,9 @@
 package h2
 
-import "fairlead.io/fairlead/internal/l7/h2/hpack"
+import (
+	"fairlead.io/fairlead/internal/l7/exchange"
+	"fairlead.io/fairlead/internal/l7/h2/hpack"
+)
 
 // keptStreams bounds the streams that a loop keeps for those to come.
 const keptStreams = 1024
@@ -9,6 +12,7 @@ const keptStreams = 1024
 // again. The zero value is ready. Whoever makes one calls Turn behind each turn of the loop.
 type Shared struct {
 	memo  hpack.Memo
+	queue exchange.Buffers
 	free  []*stream
 	ended []*stream // in this turn
 }

@@ -80,7 +80,11 @@ func (c *conn) enqueue(st *stream, b []byte) {
 		st.queue = st.queue[:copy(st.queue, st.queue[st.head:])]
 		st.head = 0
 	}
-	st.queue = append(st.queue, b...)
+	if c.shared != nil {
+		st.queue = c.shared.queue.Append(st.queue, b)
+	} else {
+		st.queue = append(st.queue, b...)
+	}
 	c.account.Add(len(b))
 	c.list(st)
 	held := len(st.queue) - st.head
@@ -104,6 +108,9 @@ func (c *conn) push(st *stream, b []byte, end bool) int {
 		flags, st.localEnd = flagEndStream, true
 	}
 	c.writeFrame(frameData, flags, st.id, b[:n])
+	if n > 0 {
+		c.flood.excuse(1)
+	}
 	st.sendWindow -= int64(n)
 	c.sendWindow -= int64(n)
 	return n
@@ -125,6 +132,14 @@ func (c *conn) sendTrailers(st *stream, f []exchange.Field) {
 		return
 	}
 	st.ending, st.trailers = true, append([]exchange.Field(nil), f...)
+}
+
+// emptied gives the room of a queue back.
+func (c *conn) emptied(st *stream) {
+	if c.shared != nil {
+		c.shared.queue.Give(st.queue)
+	}
+	st.queue, st.head = nil, 0
 }
 
 func (c *conn) list(st *stream) {
@@ -187,7 +202,7 @@ func (c *conn) turn(st *stream) {
 	c.account.Add(-n)
 	st.pace.Moved(n)
 	if st.head == len(st.queue) {
-		st.queue, st.head = nil, 0
+		c.emptied(st)
 		if st.trailers != nil && !st.localEnd {
 			st.localEnd = true
 			c.writeTrailers(st.id, st.trailers)
@@ -275,7 +290,8 @@ func (c *conn) discard(st *stream) {
 	c.close(st)
 	waiting := len(st.queue) - st.head
 	c.account.Add(-waiting - len(st.held))
-	st.queue, st.head, st.held, st.trailers = nil, 0, nil, nil
+	c.emptied(st)
+	st.held, st.trailers = nil, nil
 	st.unpaid = 0
 	c.repay(st, st.owing)
 	c.pay(st, waiting)

@@ -20,12 +20,6 @@ const (
 	lingerTime = 2 * time.Second
 	// maxLeft bounds what a protocol may leave unused while it is not paused.
 	maxLeft = 1 << 20
-	// bufferSize is what a connection's buffers begin with; those between it and maxBuffer are used again.
-	bufferSize = 4 << 10
-	maxBuffer  = 64 << 10
-	spares     = 256
-	// spareBytes is how much the spares of a loop may hold together: buffers grow with what was written once, and never shrink.
-	spareBytes = 2 << 20
 )
 
 var (
@@ -150,10 +144,7 @@ func (c *conn) Write(b []byte) {
 	if c.closed || c.closing || c.shut {
 		return
 	}
-	if c.out == nil {
-		c.out = c.l.take()
-	}
-	c.out = append(c.out, b...)
+	c.out = c.l.buffers.Append(c.out, b)
 	if len(c.out) >= mark {
 		c.high = true
 	}
@@ -313,7 +304,7 @@ func (c *conn) fail(err error) {
 func (c *conn) deliver(b []byte) {
 	left := len(c.in) > 0
 	if left {
-		c.in = append(c.in, b...)
+		c.in = c.l.buffers.Append(c.in, b)
 		b = c.in
 	}
 	if len(b) == 0 {
@@ -334,7 +325,7 @@ func (c *conn) deliver(b []byte) {
 	rest := b[n:]
 	switch {
 	case len(rest) == 0:
-		c.l.give(c.in)
+		c.l.buffers.Give(c.in)
 		c.in = nil
 	case len(rest) > maxLeft && !c.paused:
 		c.fatal(errLeft)
@@ -342,26 +333,8 @@ func (c *conn) deliver(b []byte) {
 		c.in = c.in[:copy(c.in, rest)]
 		c.touch()
 	default:
-		c.in = append(c.l.take(), rest...)
+		c.in = c.l.buffers.Append(nil, rest)
 		c.touch() // to be counted
-	}
-}
-
-// take returns an empty buffer. Buffers belong to the loop while they are empty: an idle connection has none.
-func (l *Loop) take() []byte {
-	if n := len(l.spare); n > 0 {
-		b := l.spare[n-1]
-		l.spare = l.spare[:n-1]
-		l.spared -= cap(b)
-		return b
-	}
-	return make([]byte, 0, bufferSize)
-}
-
-func (l *Loop) give(b []byte) {
-	if cap(b) >= bufferSize && cap(b) <= maxBuffer && len(l.spare) < spares && l.spared+cap(b) <= spareBytes {
-		l.spare = append(l.spare, b[:0])
-		l.spared += cap(b)
 	}
 }
 

@@ -32,8 +32,8 @@ func (c *conn) encrypt() error {
 			c.wire, c.out = c.out, nil
 			return nil
 		}
-		c.wire = append(c.wire, c.out...)
-		c.l.give(c.out)
+		c.wire = c.l.buffers.Append(c.wire, c.out)
+		c.l.buffers.Give(c.out)
 		c.out = nil
 		return nil
 	}
@@ -41,7 +41,7 @@ func (c *conn) encrypt() error {
 		if _, err := c.sec.Write(c.out); err != nil {
 			return fmt.Errorf("encrypt: %w", err)
 		}
-		c.l.give(c.out)
+		c.l.buffers.Give(c.out)
 		c.out = nil
 	}
 	if c.shut && !c.shutOut && !c.sec.said {
@@ -71,7 +71,7 @@ func (c *conn) send() bool {
 		c.sent += n
 		c.pace.Moved(n)
 	}
-	c.l.give(c.wire)
+	c.l.buffers.Give(c.wire)
 	c.wire, c.sent = nil, 0
 	return true
 }

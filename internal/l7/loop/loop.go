@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
 )
 
 // ErrStopped is what a protocol's Closed gets when its loop ends, and what Attach returns afterwards.
@@ -39,28 +41,27 @@ const (
 
 // Loop is an exchange.Loop with its own epoll instance.
 type Loop struct {
-	log    *slog.Logger
-	epoll  int
-	wake   int // eventfd
-	file   *os.File
-	raw    syscall.RawConn
-	now    time.Time
-	conns  []*conn // by descriptor
-	open   int     // how many there are
-	dirty  []*conn // have output or a changed event mask
-	again  []*conn // have input that was left over, and were resumed
-	gone   []*conn // closed; Closed not yet called
-	timers timers
-	pace   pace
-	share  share
-	after  func()   // may be nil
-	buf    []byte   // what was read
-	plain  []byte   // what TLS made of it
-	spare  [][]byte // empty buffers
-	spared int      // what they hold together
-	events [turnEvents]unix.EpollEvent
-	idle   waiting
-	panics atomic.Uint64
+	log     *slog.Logger
+	epoll   int
+	wake    int // eventfd
+	file    *os.File
+	raw     syscall.RawConn
+	now     time.Time
+	conns   []*conn // by descriptor
+	open    int     // how many there are
+	dirty   []*conn // have output or a changed event mask
+	again   []*conn // have input that was left over, and were resumed
+	gone    []*conn // closed; Closed not yet called
+	timers  timers
+	pace    pace
+	share   share
+	after   func() // may be nil
+	buf     []byte // what was read
+	plain   []byte // what TLS made of it
+	buffers exchange.Buffers
+	events  [turnEvents]unix.EpollEvent
+	idle    waiting
+	panics  atomic.Uint64
 
 	posted struct {
 		sync.Mutex

@@ -129,10 +129,7 @@ func (s *shim) Read(b []byte) (int, error) {
 
 func (s *shim) Write(b []byte) (int, error) {
 	if c := s.loop; c != nil {
-		if c.wire == nil {
-			c.wire = c.l.take()
-		}
-		c.wire = append(c.wire, b...)
+		c.wire = c.l.buffers.Append(c.wire, b)
 		c.touch()
 		return len(b), nil
 	}
