@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"fairlead.io/fairlead/internal/l7/exchange"
 	"fairlead.io/fairlead/internal/l7/loop"
 )
 
@@ -149,8 +150,15 @@ func (in *arrival) mutual() {
 	in.mutualTCP(sec)
 }
 
+// shakeBytes is what a handshake that is under way counts as in the pod's budget.
+const shakeBytes = 8 << 10
+
 func (in *arrival) handshake() (*loop.Secure, error) {
 	f := in.f
+	var kept exchange.Account
+	kept.Open(&f.p.budgets[Inbound])
+	kept.Set(shakeBytes)
+	defer kept.Set(0)
 	cfg, err := f.e.brain.ServerTLS(f.spec, f.peer)
 	if err != nil {
 		return nil, fmt.Errorf("server configuration: %w", err)

@@ -31,10 +31,14 @@ func (f *flow) relay(l *link) {
 	f.e.rec.ConnOpened(&f.rec)
 	back := make(chan struct{})
 	f.e.work.Go(func() {
-		f.rec.BytesOut = f.pass(f.down, l.s, l.first)
+		said := l.first
+		l.first = nil // a relay lives long
+		f.rec.BytesOut = f.pass(f.down, l.s, said)
 		close(back)
 	})
-	f.rec.BytesIn = f.pass(l.s, f.down, f.first)
+	asked := f.first
+	f.first = nil
+	f.rec.BytesIn = f.pass(l.s, f.down, asked)
 	<-back
 	f.rec.Cause = causeOf(f.broken)
 	if f.p.ctx.Err() != nil && f.broken != nil {

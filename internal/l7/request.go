@@ -77,7 +77,7 @@ func (r *request) start(s *httpSession, h *exchange.Head, end bool) {
 
 // keep says how much of the body is kept. Little things are not counted: there are as many requests as Limits.Requests.
 func (r *request) keep(body int) {
-	if n := body + exchange.Size(r.head.Fields); n > uncounted || r.kept.Held() > 0 {
+	if n := body + exchange.Size(r.head.Fields) + exchange.Size(r.upTap.trailers); n > uncounted || r.kept.Held() > 0 {
 		r.kept.Set(n)
 	}
 }
@@ -223,7 +223,7 @@ func (r *request) leave(err error) {
 		return
 	}
 	r.final = true
-	if r.x.Tunnel && err == nil {
+	if r.x.Tunnel && err == nil || err == errClient {
 		r.ep.Drop()
 		return
 	}
@@ -282,7 +282,10 @@ func (r *request) Reject(x *exchange.Exchange, why exchange.Reason) bool {
 	return true
 }
 
-var errUpstream = errors.New("upstream failed")
+var (
+	errUpstream = errors.New("upstream failed")
+	errClient   = errors.New("client is to blame")
+)
 
 // idempotent tells whether a request may be sent twice (RFC 9110 section 9.2.2).
 func idempotent(h *exchange.Head) bool {
@@ -326,6 +329,8 @@ func (r *request) Done(_ *exchange.Exchange, why exchange.Reason) {
 	r.release()
 	var err error
 	switch {
+	case r.x.GaveUp && why.Code != exchange.CodeCancel: // it broke the protocol, or did not read
+		err = errClient
 	case why.Code != exchange.CodeNone && why.Code != exchange.CodeCancel:
 		err = errUpstream
 	case r.rec.Status >= 502 && r.rec.Status <= 504: // quick, but no reason to choose the endpoint more often

@@ -26,7 +26,7 @@ func (t *upTap) lose() {
 		t.r.s.w.bodies.Give(t.kept)
 		t.kept = nil
 	}
-	t.kept = t.kept[:0]
+	t.kept, t.trailers = t.kept[:0], nil
 	if t.r.kept.Held() > 0 {
 		t.r.keep(0)
 	}
@@ -70,6 +70,7 @@ func (t *upTap) WriteData(x *exchange.Exchange, b []byte, end bool) {
 func (t *upTap) WriteTrailers(x *exchange.Exchange, f []exchange.Field) {
 	t.end = true
 	t.trailers = append(t.trailers[:0], f...)
+	t.r.keep(len(t.kept))
 	t.r.up.WriteTrailers(x, f)
 }
 

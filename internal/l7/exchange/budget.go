@@ -1,6 +1,9 @@
 package exchange
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 const (
 	// HighWater is how much a Transport may have pending before codecs stop handing it bodies.
@@ -9,6 +12,8 @@ const (
 	LowWater = 32 << 10
 	// Share is what a stream may hold of a budget that is short. What would hold more is given up.
 	Share = 16 << 10
+	// Least is what may be held and stand still: an attacker would need very many of those.
+	Least = 4 << 10
 )
 
 // Budget bounds what the connections of one pod make the proxy keep: input that nobody has taken yet, output that a peer does
@@ -122,6 +127,7 @@ func (a *Account) Held() int { return a.held }
 type Pace struct {
 	moved, before int // since the last look; between the two before
 	still         int
+	looked        time.Time
 }
 
 // slow is how many bytes make a holder one that moves, between two looks.
@@ -130,8 +136,13 @@ const slow = 1 << 10
 // Moved says that n bytes have gone on.
 func (p *Pace) Moved(n int) { p.moved += n }
 
-// Stuck tells whether hardly a byte has gone on between the last looks. The first look never finds that.
-func (p *Pace) Stuck() bool {
+// Stuck tells whether hardly a byte has gone on between the last looks. The first look never finds that, and looks that follow too
+// soon, as for two budgets, count as one.
+func (p *Pace) Stuck(now time.Time) bool {
+	if now.Sub(p.looked) < minLook {
+		return p.still > stillLooks
+	}
+	p.looked = now
 	if p.moved < slow {
 		p.still++
 	} else {
@@ -143,6 +154,9 @@ func (p *Pace) Stuck() bool {
 
 // Flows tells whether much more has gone on of late than is held now.
 func (p *Pace) Flows(held int) bool { return max(p.moved, p.before) >= 4*held }
+
+// minLook is how far apart looks have to be.
+const minLook = 500 * time.Millisecond
 
 // stillLooks is how many looks may find the same.
 const stillLooks = 2

@@ -20,6 +20,7 @@ type Exchange struct {
 	From Source
 
 	Head   bool // the request is HEAD: the response has no body
+	GaveUp bool // the downstream has: what became of the exchange says nothing about the upstream
 	Tunnel bool // a CONNECT or upgrade: bytes in both directions once it is accepted
 
 	reqEnd, respHead, respEnd, done bool
@@ -143,6 +144,7 @@ func (x *Exchange) RequestReset(why Reason) {
 	if x.Up != nil {
 		x.Up.Reset(x, why)
 	}
+	x.GaveUp = true
 	x.end(why)
 }
 

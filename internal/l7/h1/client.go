@@ -103,6 +103,11 @@ func (c *Client) readHead(b []byte) int {
 		return 0
 	}
 	if end == 0 {
+		if len(b) > headShare && c.cfg.Budget.Critical() {
+			c.cfg.Budget.Refuse()
+			c.fail(exchange.Reason{Code: exchange.CodeLimit, Detail: "buffer limit"})
+			c.t.Abort()
+		}
 		return 0
 	}
 	r := &c.head
@@ -259,7 +264,8 @@ func (c *Client) fail(why exchange.Reason) {
 // forget lets go of the exchange, which may still be used in this turn.
 func (c *Client) forget() *exchange.Exchange {
 	x := c.x
-	c.x = nil
+	c.x, c.early = nil, nil
+	c.kept.Set(0)
 	if x != nil {
 		x.Drop()
 	}

@@ -11,6 +11,10 @@ func (s *Server) WriteHead(x *exchange.Exchange, h *exchange.Head, end bool) {
 	if x != s.x || s.answered || s.started {
 		return
 	}
+	if overdrawn(s.t, exchange.Size(h.Fields), s.cfg.Budget) {
+		s.giveUp(exchange.Reason{Code: exchange.CodeLimit, Detail: "buffer limit"})
+		return
+	}
 	if h.Status < 200 && h.Status != 101 {
 		s.writeInterim(h)
 		return
@@ -41,7 +45,7 @@ func (s *Server) WriteHead(x *exchange.Exchange, h *exchange.Head, end bool) {
 	}
 	b = append(b, crlf...)
 	s.t.Write(b)
-	s.buf = b[:0]
+	s.buf = room(b)
 	if accepted {
 		s.openTunnel(end)
 		return
@@ -65,7 +69,7 @@ func (s *Server) writeInterim(h *exchange.Head) {
 	b := appendStatus(s.buf[:0], s.version, h.Status)
 	b = append(appendFields(b, h.Fields, -1, false), crlf...)
 	s.t.Write(b)
-	s.buf = b[:0]
+	s.buf = room(b)
 }
 
 // frame chooses the body's framing and returns the length to announce, or -1.
@@ -134,7 +138,7 @@ func (s *Server) WriteData(x *exchange.Exchange, b []byte, end bool) {
 	if x != s.x || s.answered || !s.started {
 		return
 	}
-	if len(b) > 0 && overdrawn(s.t, s.cfg.Budget) {
+	if len(b) > 0 && overdrawn(s.t, len(b), s.cfg.Budget) {
 		s.giveUp(exchange.Reason{Code: exchange.CodeLimit, Detail: "buffer limit"})
 		return
 	}
@@ -293,5 +297,5 @@ func (s *Server) answer(status int, reason, text string, head bool) {
 		b = append(append(b, text...), '\n')
 	}
 	s.t.Write(b)
-	s.buf = b[:0]
+	s.buf = room(b)
 }

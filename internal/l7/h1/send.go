@@ -61,7 +61,7 @@ func (c *Client) writeRequest(h *exchange.Head, end bool) {
 	}
 	b = append(b, crlf...)
 	c.t.Write(b)
-	c.buf = b[:0]
+	c.buf = room(b)
 }
 
 // frame chooses the body's framing and returns the length to announce, or -1.
@@ -98,7 +98,7 @@ func (c *Client) WriteData(x *exchange.Exchange, b []byte, end bool) {
 		c.kept.Set(len(c.early))
 		return
 	}
-	if len(b) > 0 && overdrawn(c.t, c.cfg.Budget) {
+	if len(b) > 0 && overdrawn(c.t, len(b), c.cfg.Budget) {
 		c.fail(exchange.Reason{Code: exchange.CodeLimit, Detail: "buffer limit"})
 		c.t.Abort()
 		return

@@ -155,12 +155,20 @@ func appendStatus(b []byte, v exchange.Version, status int) []byte {
 	return append(b, "\r\n"...)
 }
 
+// room is what is kept of a buffer for the next head: not what a large one took.
+func room(b []byte) []byte {
+	if cap(b) > 4<<10 {
+		return nil
+	}
+	return b[:0]
+}
+
 // headShare is what may be here of a head that is not whole when the budget is short.
 const headShare = 2 << 10
 
-// overdrawn tells whether a transport that takes no more is among what makes the budget short, and has to be given up.
-func overdrawn(t exchange.Transport, b *exchange.Budget) bool {
-	if !b.IsShort() || t.Pending() <= exchange.LowWater || t.Flows() && !b.Critical() {
+// overdrawn tells whether a transport that does not take what is pending, and would have n bytes more, is among what makes the budget short, and has to be given up.
+func overdrawn(t exchange.Transport, n int, b *exchange.Budget) bool {
+	if !b.IsShort() || t.Pending() == 0 || t.Pending()+n <= exchange.LowWater || t.Flows() && !b.Critical() {
 		return false
 	}
 	b.Refuse()

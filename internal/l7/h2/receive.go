@@ -76,7 +76,7 @@ func (c *conn) creditStream(st *stream, n int64) {
 	if st.remoteEnd || st.gone {
 		return
 	}
-	if n = st.recv.give(n, 2, c, int64(c.lim.StreamGrown)); n > 0 {
+	if n = st.recv.give(n, 2, c, min(int64(c.lim.StreamGrown), c.recv.size/4*3)); n > 0 {
 		c.writeUint32(frameWindow, st.id, uint32(n))
 	}
 }

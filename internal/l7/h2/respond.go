@@ -48,6 +48,10 @@ func (s *Server) WriteHead(x *exchange.Exchange, h *exchange.Head, end bool) {
 	if st == nil || st.responded {
 		return
 	}
+	if s.crowded(h.Fields) {
+		s.giveUp(st)
+		return
+	}
 	if h.Status < 200 && h.Status != 101 {
 		if st.interim++; st.interim > s.lim.Interim {
 			s.abandon(st, codeCalm)
@@ -79,6 +83,11 @@ func (s *Server) WriteHead(x *exchange.Exchange, h *exchange.Head, end bool) {
 	}
 }
 
+// crowded tells whether a peer that does not read has so much waiting for it that not even a head is put behind.
+func (s *Server) crowded(f []exchange.Field) bool {
+	return s.budget.IsShort() && s.t.Pending() > 0 && s.t.Pending()+exchange.Size(f) > s.budget.HighWater() && (!s.t.Flows() || s.budget.Critical())
+}
+
 // WriteData implements exchange.Side.
 func (s *Server) WriteData(x *exchange.Exchange, b []byte, end bool) {
 	if st := s.stream(x); st != nil {
@@ -93,7 +102,12 @@ func (s *Server) WriteData(x *exchange.Exchange, b []byte, end bool) {
 
 // WriteTrailers implements exchange.Side.
 func (s *Server) WriteTrailers(x *exchange.Exchange, f []exchange.Field) {
-	if st := s.stream(x); st != nil {
+	st := s.stream(x)
+	switch {
+	case st == nil:
+	case s.crowded(f):
+		s.giveUp(st)
+	default:
 		st.answered = true
 		s.sendTrailers(st, f)
 	}

@@ -169,6 +169,7 @@ func (s *serverRole) trailers(st *stream, fields []exchange.Field, how block) er
 	case st.unwanted:
 	case st.x.Up == nil || st.held != nil:
 		st.heldEnd, st.heldTrailers = true, slices.Clone(f)
+		s.keepAside(st, f)
 	case len(f) == 0:
 		st.x.RequestData(nil, true)
 	default:

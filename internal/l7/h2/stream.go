@@ -25,6 +25,7 @@ type stream struct {
 	ending   bool // the queue is the last of it
 	pace     exchange.Pace
 	trailers []exchange.Field
+	aside    int  // bytes of trailers that wait
 	listed   bool // in conn.ready
 
 	held         []byte // a server's: request body that has no upstream yet
@@ -108,6 +109,7 @@ func (c *conn) push(st *stream, b []byte, end bool) int {
 		flags, st.localEnd = flagEndStream, true
 	}
 	c.writeFrame(frameData, flags, st.id, b[:n])
+	st.pace.Moved(n)
 	if n > 0 {
 		c.flood.excuse(1)
 	}
@@ -132,6 +134,14 @@ func (c *conn) sendTrailers(st *stream, f []exchange.Field) {
 		return
 	}
 	st.ending, st.trailers = true, append([]exchange.Field(nil), f...)
+	c.keepAside(st, f)
+}
+
+// keepAside counts trailers that wait, until the stream ends.
+func (c *conn) keepAside(st *stream, f []exchange.Field) {
+	n := exchange.Size(f)
+	st.aside += n
+	c.account.Add(n)
 }
 
 // emptied gives the room of a queue back.
@@ -200,7 +210,6 @@ func (c *conn) turn(st *stream) {
 	}
 	st.head += n
 	c.account.Add(-n)
-	st.pace.Moved(n)
 	if st.head == len(st.queue) {
 		c.emptied(st)
 		if st.trailers != nil && !st.localEnd {
@@ -258,6 +267,8 @@ func (c *conn) close(st *stream) {
 		return
 	}
 	st.gone = true
+	c.account.Add(-st.aside)
+	st.aside = 0
 	st.x.Drop()
 	if c.shared != nil {
 		c.shared.ended = append(c.shared.ended, st)

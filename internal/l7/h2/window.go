@@ -50,8 +50,9 @@ func (w *window) give(n int64, part int64, c *conn, most int64) int64 {
 // Shed gives up the streams that hold what their peer has not taken, hardly a byte, between the last times it was called. It is
 // for a budget that is short.
 func (c *conn) Shed() {
+	now := c.t.Loop().Now()
 	for _, st := range c.streams {
-		if len(st.queue)-st.head+len(st.held) == 0 || !st.pace.Stuck() {
+		if len(st.queue)-st.head+len(st.held) < exchange.Least || !st.pace.Stuck(now) {
 			continue
 		}
 		c.giveUp(st)

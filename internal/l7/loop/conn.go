@@ -20,6 +20,8 @@ const (
 	lingerTime = 2 * time.Second
 	// maxLeft bounds what a protocol may leave unused while it is not paused.
 	maxLeft = 1 << 20
+	// smallRest is what may be left in a buffer of four times as much.
+	smallRest = 4 << 10
 )
 
 var (
@@ -133,7 +135,7 @@ func (c *conn) Flows() bool { return c.pace.Flows(c.Pending()) }
 
 // count says what is kept. It comes behind every turn in which that can have changed.
 func (c *conn) count() {
-	n := len(c.in) + c.Pending()
+	n := cap(c.in) + c.Pending()
 	if c.sec != nil {
 		n += len(c.sec.shim.in)
 	}
@@ -147,6 +149,7 @@ func (c *conn) Write(b []byte) {
 	c.out = c.l.buffers.Append(c.out, b)
 	if len(c.out) >= mark {
 		c.high = true
+		c.count() // a turn can write much, on many connections
 	}
 	c.touch()
 }
@@ -329,11 +332,13 @@ func (c *conn) deliver(b []byte) {
 		c.in = nil
 	case len(rest) > maxLeft && !c.paused:
 		c.fatal(errLeft)
-	case left:
+	case left && (len(rest) > smallRest || cap(c.in) <= 4*smallRest):
 		c.in = c.in[:copy(c.in, rest)]
 		c.touch()
 	default:
+		old := c.in // a small rest must not hold a large buffer
 		c.in = c.l.buffers.Append(nil, rest)
+		c.l.buffers.Give(old)
 		c.touch() // to be counted
 	}
 }

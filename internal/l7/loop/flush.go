@@ -62,6 +62,10 @@ func (c *conn) send() bool {
 		}
 		if err == unix.EAGAIN {
 			c.blocked, c.high = true, true
+			if c.sent >= len(c.wire)/2 { // else what has gone would be kept as long as something waits
+				c.wire = c.wire[:copy(c.wire, c.wire[c.sent:])]
+				c.sent = 0
+			}
 			return true
 		}
 		if err != nil {

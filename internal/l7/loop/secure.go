@@ -3,6 +3,7 @@ package loop
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -23,14 +24,21 @@ type Secure struct {
 func Server(ctx context.Context, c *net.TCPConn, first []byte, cfg *tls.Config) (*Secure, error) {
 	s := &Secure{tcp: c, shim: &shim{tcp: c, in: first}}
 	s.Conn = tls.Server(s.shim, cfg)
-	return s, s.HandshakeContext(ctx)
+	return s, s.shake(ctx)
 }
 
 // Client shakes hands as the client. On error c is still the caller's.
 func Client(ctx context.Context, c *net.TCPConn, cfg *tls.Config) (*Secure, error) {
 	s := &Secure{tcp: c, shim: &shim{tcp: c}}
 	s.Conn = tls.Client(s.shim, cfg)
-	return s, s.HandshakeContext(ctx)
+	return s, s.shake(ctx)
+}
+
+func (s *Secure) shake(ctx context.Context) error {
+	s.shim.hands = handBytes
+	err := s.HandshakeContext(ctx)
+	s.shim.hands = 0
+	return err
 }
 
 // TCP is the connection below.
@@ -102,7 +110,14 @@ type shim struct {
 	mu     sync.Mutex // protects held, and the order of what goes out
 	held   *[sealedSize]byte
 	n      int // of held
+	hands  int // bytes that a handshake may still read; there is no bound where it is 0
 }
+
+// handBytes is how much the other side of a handshake may say: certificates and all. crypto/tls would keep 256 KiB of it before it has
+// verified anything.
+const handBytes = 32 << 10
+
+var errHands = errors.New("handshake is too long")
 
 // dry says that there is nothing to read now. crypto/tls goes on after an error that is temporary.
 type dry struct{}
@@ -112,6 +127,17 @@ func (dry) Timeout() bool   { return true }
 func (dry) Temporary() bool { return true }
 
 func (s *shim) Read(b []byte) (int, error) {
+	if s.hands == 0 {
+		return s.read(b)
+	}
+	n, err := s.read(b[:min(len(b), s.hands)])
+	if s.hands -= n; s.hands == 0 && err == nil {
+		s.hands, err = 1, errHands // whatever is read now is too much
+	}
+	return n, err
+}
+
+func (s *shim) read(b []byte) (int, error) {
 	if len(s.in) > 0 {
 		n := copy(b, s.in)
 		s.in = s.in[n:]

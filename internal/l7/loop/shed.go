@@ -8,14 +8,11 @@ import (
 
 var errShed = errors.New("connection held too much and stood still")
 
-// shedFrom is what a connection may hold and stand still: an attacker would need very many of those.
-const shedFrom = 4 << 10
-
 // Shed resets the connections charged to b that hold more than a little, and have hardly moved a byte between the last times
 // that it was called. It is for a budget that is short, and is called on the loop.
 func (l *Loop) Shed(b *exchange.Budget) {
 	for _, c := range l.conns {
-		if c == nil || !c.kept.Of(b) || c.kept.Held() < shedFrom || !c.pace.Stuck() {
+		if c == nil || !c.kept.Of(b) || c.kept.Held() < exchange.Least || !c.pace.Stuck(l.now) {
 			continue
 		}
 		b.Refuse()
