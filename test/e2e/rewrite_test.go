@@ -37,7 +37,7 @@ func testRewritten(t *testing.T) {
 		try++
 		before := namedRequests(t, node, ns, "strict")
 		r := startLoad(t, ns, fmt.Sprint("client-", try), node, "-mode=h2", "-workers=1", "-rate=50", "-for=2s", "-to=strict:80").wait(t, 40*time.Second)
-		mustFlawless(t, "through the rewritten address", r, 50)
+		mustFlawless(t, "through the rewritten address", r, 10)
 		if named := namedRequests(t, node, ns, "strict") - before; len(r.Servers) != 2 || named < float64(r.OK) {
 			return fmt.Errorf("answers came from %v, %v of %d requests are counted for the service", r.Servers, named, r.OK)
 		}
