@@ -150,12 +150,10 @@ func TestBudgetOfTheStill(t *testing.T) {
 	for _, framed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("framed %v", framed), func(t *testing.T) {
 			s := besiege(t, framed, func(c *Config) { c.Limits.Buffered = 2 << 20 }, nil)
-			var still []*net.TCPConn
 			for range 40 {
 				c := dial(t, s.out)
 				defer c.Close()
 				c.SetReadBuffer(4096)
-				still = append(still, c)
 				if framed {
 					c.Write(newScript().frame(4, 0, 0, "\x00\x04\x00\x00\x00\x00").gets(4).out)
 				} else {
@@ -240,7 +238,7 @@ func TestBudgetOfOpaque(t *testing.T) {
 	}
 	var most int64
 	for range 100 { // one second
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // between samples
 		most = max(most, e[0].budget.Used(), e[1].budget.Used())
 	}
 	if most == 0 || most > budget*2/3 {

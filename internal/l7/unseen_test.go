@@ -79,7 +79,7 @@ func TestInterimHeadsAreBounded(t *testing.T) {
 			}
 			var most int64
 			for range 100 { // a second
-				time.Sleep(10 * time.Millisecond)
+				time.Sleep(10 * time.Millisecond) // between samples
 				most = max(most, engines[0].budget.Used(), engines[1].budget.Used())
 			}
 			if most > budget*5/4 { // what one turn brings comes on top

@@ -2,7 +2,7 @@ package h2
 
 import (
 	"fmt"
-	"math/rand"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -31,7 +31,7 @@ func runAccounts(seed int64) (msg string) {
 			msg = fmt.Sprint("panic: ", r)
 		}
 	}()
-	r := rand.New(rand.NewSource(seed))
+	r := rand.New(rand.NewPCG(uint64(seed), 0))
 	b := &exchange.Budget{Limit: 600 << 10}
 	var others exchange.Account
 	others.Open(b)
@@ -60,8 +60,8 @@ func runAccounts(seed int64) (msg string) {
 		}
 	}
 	down, up := newPeer(true), newPeer(false)
-	up.frame(frameSettings, 0, 0, setting(setWindow, uint32(r.Intn(60000))))
-	down.frame(frameSettings, 0, 0, setting(setWindow, uint32(r.Intn(60000))))
+	up.frame(frameSettings, 0, 0, setting(setWindow, uint32(r.IntN(60000))))
+	down.frame(frameSettings, 0, 0, setting(setWindow, uint32(r.IntN(60000))))
 	flush := func() {
 		ws.Feed(s, down.Bytes(), 1<<20)
 		down.Reset()
@@ -73,25 +73,25 @@ func runAccounts(seed int64) (msg string) {
 	next := uint32(1)
 	win := map[uint32]int{}
 	for range 120 {
-		others.Set(r.Intn(7) * 90 << 10)
+		others.Set(r.IntN(7) * 90 << 10)
 		id := uint32(1)
 		if next > 1 {
-			id = uint32(r.Intn(int(next-1)/2))*2 + 1
+			id = uint32(r.IntN(int(next-1)/2))*2 + 1
 		}
 		var e *ex
 		if len(all) > 0 {
-			e = all[r.Intn(len(all))]
+			e = all[r.IntN(len(all))]
 		}
-		switch r.Intn(16) {
+		switch r.IntN(16) {
 		case 0, 1:
 			down.post(next)
 			win[next] = 60000
 			next += 2
 		case 2, 3, 4:
-			n := min(r.Intn(16000), win[id])
+			n := min(r.IntN(16000), win[id])
 			win[id] -= n
 			if next > 1 && s.streams[id] != nil && !s.streams[id].remoteEnd {
-				down.frame(frameData, byte(r.Intn(8)/7), id, strings.Repeat("x", n))
+				down.frame(frameData, byte(r.IntN(8)/7), id, strings.Repeat("x", n))
 			}
 		case 5:
 			if next > 1 {
@@ -103,18 +103,18 @@ func runAccounts(seed int64) (msg string) {
 			}
 		case 8:
 			if e != nil && e.bound && c.streams[e.up] != nil && !c.streams[e.up].responded {
-				up.frame(frameHeaders, flagEndHeaders|byte(r.Intn(6)/5), e.up, up.fields(":status", "200"))
+				up.frame(frameHeaders, flagEndHeaders|byte(r.IntN(6)/5), e.up, up.fields(":status", "200"))
 			}
 		case 9, 10:
 			if e != nil && e.bound && c.streams[e.up] != nil && c.streams[e.up].responded && !c.streams[e.up].remoteEnd {
-				up.frame(frameData, byte(r.Intn(8)/7), e.up, strings.Repeat("y", r.Intn(9000)))
+				up.frame(frameData, byte(r.IntN(8)/7), e.up, strings.Repeat("y", r.IntN(9000)))
 			}
 		case 11:
 			if e != nil && e.bound && c.streams[e.up] != nil {
-				up.frame(frameReset, 0, e.up, u32(uint32(r.Intn(12))))
+				up.frame(frameReset, 0, e.up, u32(uint32(r.IntN(12))))
 			}
 		case 12:
-			ws.Full, wc.Full = r.Intn(2)*(300<<10), r.Intn(2)*(300<<10)
+			ws.Full, wc.Full = r.IntN(2)*(300<<10), r.IntN(2)*(300<<10)
 			if ws.Full == 0 {
 				s.Writable()
 			}
@@ -123,18 +123,18 @@ func runAccounts(seed int64) (msg string) {
 			}
 		case 13:
 			if next > 1 && s.streams[id] != nil {
-				down.frame(frameWindow, 0, id, u32(uint32(1+r.Intn(30000)))).frame(frameWindow, 0, 0, u32(30000))
+				down.frame(frameWindow, 0, id, u32(uint32(1+r.IntN(30000)))).frame(frameWindow, 0, 0, u32(30000))
 			}
 			if e != nil && c.streams[e.up] != nil {
-				up.frame(frameWindow, 0, e.up, u32(uint32(1+r.Intn(30000)))).frame(frameWindow, 0, 0, u32(30000))
+				up.frame(frameWindow, 0, e.up, u32(uint32(1+r.IntN(30000)))).frame(frameWindow, 0, 0, u32(30000))
 			}
 		case 14:
-			if r.Intn(3) == 0 {
+			if r.IntN(3) == 0 {
 				s.Shed()
 				c.Shed()
 			}
 		case 15:
-			if e != nil && r.Intn(3) == 0 {
+			if e != nil && r.IntN(3) == 0 {
 				e.x.Fail(503, 8, "x", "y")
 			}
 		}

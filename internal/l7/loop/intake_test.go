@@ -141,7 +141,7 @@ func TestIntakeGathers(t *testing.T) {
 // arrived waits until the kernel has at least n bytes for c.
 func arrived(t *testing.T, c net.Conn, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); ; {
 		raw, err := tcpOf(c).SyscallConn()
 		have := 0
 		if err == nil {
@@ -153,6 +153,7 @@ func arrived(t *testing.T, c net.Conn, n int) {
 		if have >= n {
 			return
 		}
+		time.Sleep(time.Millisecond) // between polls
 	}
 }
 

@@ -61,7 +61,7 @@ func TestASmallRestKeepsASmallBuffer(t *testing.T) {
 		c.Write([]byte("xx"))
 		time.Sleep(2 * time.Millisecond) // to be read by itself, mostly
 		c.Write(make([]byte, 64<<10))
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // likewise
 	}
 	done := make(chan struct{})
 	l.Post(func() {
