@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"fairlead.io/fairlead/internal/l7/exchange"
 	"fairlead.io/fairlead/internal/l7/loop"
 )
 
@@ -53,6 +54,9 @@ type flow struct {
 	ended  bool
 	broken error // why a relay ended early: the first error of either direction
 }
+
+// budget is what the connection's side of the pod may keep.
+func (f *flow) budget() *exchange.Budget { return &f.p.budgets[f.dir] }
 
 func (f *flow) arrived() *Arrival { return f.admitted.Load() }
 

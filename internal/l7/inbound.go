@@ -156,7 +156,7 @@ const shakeBytes = 8 << 10
 func (in *arrival) handshake() (*loop.Secure, error) {
 	f := in.f
 	var kept exchange.Account
-	kept.Open(&f.p.budgets[Inbound])
+	kept.Open(f.budget())
 	kept.Set(shakeBytes)
 	defer kept.Set(0)
 	cfg, err := f.e.brain.ServerTLS(f.spec, f.peer)

@@ -107,7 +107,7 @@ func (f *flow) splice(dst, src *net.TCPConn) (n int64, err error) {
 
 // copyBuffer is what is left where splice cannot be used: TLS, and idle time limits. A connection that waits holds no buffer.
 func (f *flow) copyBuffer(dst, src stream) (n int64, err error) {
-	budget := &f.p.budgets[f.dir]
+	budget := f.budget()
 	in, err := loop.NewIntake(src, budget.Tight)
 	if err != nil {
 		return 0, err

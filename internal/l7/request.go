@@ -71,7 +71,7 @@ func (r *request) start(s *httpSession, h *exchange.Head, end bool) {
 		x.Down = &r.down
 	}
 	x.Observer = r
-	r.kept.Open(&f.p.budgets[f.dir])
+	r.kept.Open(f.budget())
 	r.keep(0)
 }
 

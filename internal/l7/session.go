@@ -84,7 +84,7 @@ func (s *httpSession) start(t exchange.Transport, k Kind) exchange.Protocol {
 	if k == KindHTTP2 {
 		s.framed()
 	} else {
-		cfg := h1.ServerConfig{Limits: s.w.e.lim.HTTP, Budget: s.budget(), Memo: &s.w.lines, Exchanges: &s.w.requests, Request: s.request}
+		cfg := h1.ServerConfig{Limits: s.w.e.lim.HTTP, Budget: s.f.budget(), Memo: &s.w.lines, Exchanges: &s.w.requests, Request: s.request}
 		if d := s.route.dst; d != nil && d.Port.Protocol == mesh.HTTP2 { // elsewhere the server may know HTTP/1.1 only
 			cfg.Framed = s.upgraded
 		}
@@ -100,11 +100,9 @@ func (s *httpSession) start(t exchange.Transport, k Kind) exchange.Protocol {
 	return s
 }
 
-func (s *httpSession) budget() *exchange.Budget { return &s.f.p.budgets[s.f.dir] }
-
 // framed makes the codec of HTTP/2.
 func (s *httpSession) framed() *h2.Server {
-	cfg := h2.ServerConfig{Limits: s.w.e.lim.HTTP, Private: s.route.private, Budget: s.budget(), Shared: &s.w.shared,
+	cfg := h2.ServerConfig{Limits: s.w.e.lim.HTTP, Private: s.route.private, Budget: s.f.budget(), Shared: &s.w.shared,
 		Exchanges: &s.w.requests, Request: s.request}
 	if cfg.Private {
 		cfg.Ping = meshPing // a node that has lost its power sends no FIN
@@ -182,7 +180,7 @@ func (s *httpSession) request(x *exchange.Exchange, h *exchange.Head, end bool) 
 		x.Fail(503, grpcExhausted, "request_limit", "too many requests in flight")
 		return
 	}
-	if b := s.budget(); b.Full() {
+	if b := s.f.budget(); b.Full() {
 		f.p.requests[f.dir].Add(-1)
 		b.Refuse()
 		x.Fail(503, grpcExhausted, "buffer_limit", "too much is waiting for this pod")

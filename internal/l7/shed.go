@@ -29,7 +29,7 @@ func (w *worker) shed(b *exchange.Budget) {
 		return
 	}
 	for s := range w.sessions {
-		if codec, ok := s.server.(*h2.Server); ok && s.budget().Within(b) {
+		if codec, ok := s.server.(*h2.Server); ok && s.f.budget().Within(b) {
 			codec.Shed()
 		}
 	}

@@ -57,7 +57,7 @@ func (t *upTap) WriteData(x *exchange.Exchange, b []byte, end bool) {
 	t.end = t.end || end
 	if !t.lost {
 		r := t.r
-		if len(t.kept)+len(b) > r.s.w.e.lim.Replay || x.Tunnel || x.Responded() || r.s.f.p.budgets[r.s.f.dir].Tight() {
+		if len(t.kept)+len(b) > r.s.w.e.lim.Replay || x.Tunnel || x.Responded() || r.s.f.budget().Tight() {
 			t.lose()
 		} else {
 			t.kept = r.s.w.bodies.Append(t.kept, b)
