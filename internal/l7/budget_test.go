@@ -184,18 +184,27 @@ func TestBudgetOfHeads(t *testing.T) {
 	var refused, told atomic.Int64
 	ctx, end := context.WithCancel(t.Context())
 	defer end()
-	var group sync.WaitGroup
+	var group, within sync.WaitGroup
+	within.Add(200)
 	for range 200 {
 		group.Go(func() {
 			c, err := new(net.Dialer).DialContext(ctx, "tcp", s.out.Addr().String())
 			if err != nil {
-				refused.Add(1)
+				t.Error(err)
+				within.Done()
 				return
 			}
 			defer context.AfterFunc(ctx, func() { c.Close() })()
 			defer c.Close()
+			r := bufio.NewReader(c)
+			io.WriteString(c, "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+			if _, err := http.ReadResponse(r, nil); err != nil {
+				t.Error(err)
+			}
+			within.Done()
+			within.Wait() // a connection that comes when there is no room is reset
 			io.WriteString(c, "GET /never HTTP/1.1\r\nHost: a\r\nX: "+strings.Repeat("x", large)+"\r\n\r\n")
-			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			resp, err := http.ReadResponse(r, nil)
 			if ctx.Err() == nil {
 				refused.Add(1)
 			}

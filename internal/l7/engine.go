@@ -36,7 +36,7 @@ type Engine struct {
 	budget   exchange.Budget // of all pods
 	changed  chan struct{}
 	doubted  chan struct{}
-	quit     chan struct{}                 // closed when Run is about to end
+	quit     chan struct{}                 // closed when Run is about to end, under mu
 	original func(net.Conn) netip.AddrPort // what an accepted connection was dialled to
 
 	mu       sync.Mutex // protects what follows
@@ -113,7 +113,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		go w.run(loopCtx, ended)
 	}
 	e.serve(ctx, ended)
+	e.mu.Lock()
 	close(e.quit)
+	e.mu.Unlock()
 	for _, p := range e.pods {
 		p.closeListeners(false)
 		p.cancel(errStopped)
@@ -142,6 +144,20 @@ func (e *Engine) serve(ctx context.Context, ended chan error) {
 				p.follow()
 			}
 		}
+	}
+}
+
+// aside runs f on a goroutine of work for a loop, unless Run is about to end: what waits for work must not meet the first
+// of it.
+func (e *Engine) aside(f func()) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	select {
+	case <-e.quit:
+		return false
+	default:
+		e.work.Go(f)
+		return true
 	}
 }
 

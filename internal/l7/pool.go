@@ -112,7 +112,9 @@ func (g *group) dialMore(r *request) {
 	}
 	g.dialing++
 	spec, ep, in := r.s.f.spec, r.ep, r.s.route.in
-	g.w.e.work.Go(func() { g.dial(spec, ep, in) })
+	if !g.w.e.aside(func() { g.dial(spec, ep, in) }) {
+		g.w.l.Do(func() { g.failed(errStopped) })
+	}
 }
 
 // staying counts the connections that are not about to go: those serve what they have, and nothing new.
