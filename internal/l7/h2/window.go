@@ -52,7 +52,7 @@ func (w *window) give(n int64, part int64, c *conn, most int64) int64 {
 func (c *conn) Shed() {
 	now := c.t.Loop().Now()
 	for _, st := range c.streams {
-		if len(st.queue)-st.head+len(st.held) < exchange.Least || !st.pace.Stuck(now) {
+		if len(st.queue)-st.head+len(st.held) < exchange.Least || !st.pace.Stuck(now) || !c.budget.Tight() {
 			continue
 		}
 		c.giveUp(st)

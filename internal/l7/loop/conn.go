@@ -186,6 +186,7 @@ func (c *conn) Close() {
 	}
 	c.closing, c.shut = true, true
 	c.in = nil
+	c.count() // at once: others are given up as long as the budget is short
 	c.cancel = c.l.After(lingerTime, func() {
 		err := error(nil)
 		if c.Pending() > 0 {
@@ -328,8 +329,11 @@ func (c *conn) deliver(b []byte) {
 	rest := b[n:]
 	switch {
 	case len(rest) == 0:
-		c.l.buffers.Give(c.in)
-		c.in = nil
+		if c.in != nil {
+			c.l.buffers.Give(c.in)
+			c.in = nil
+			c.count()
+		}
 	case len(rest) > maxLeft && !c.paused:
 		c.fatal(errLeft)
 	case left && (len(rest) > smallRest || cap(c.in) <= 4*smallRest):

@@ -9,10 +9,10 @@ import (
 var errShed = errors.New("connection held too much and stood still")
 
 // Shed resets the connections charged to b that hold more than a little, and have hardly moved a byte between the last times
-// that it was called. It is for a budget that is short, and is called on the loop.
+// that it was called, until b is not tight any more. It is called on the loop.
 func (l *Loop) Shed(b *exchange.Budget) {
 	for _, c := range l.conns {
-		if c == nil || !c.kept.Of(b) || c.kept.Held() < exchange.Least || !c.pace.Stuck(l.now) {
+		if c == nil || !c.kept.Of(b) || c.kept.Held() < exchange.Least || !c.pace.Stuck(l.now) || !b.Tight() {
 			continue
 		}
 		b.Refuse()
