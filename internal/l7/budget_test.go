@@ -222,6 +222,50 @@ func TestBudgetOfHeads(t *testing.T) {
 	eventually(t, "there is room again", func() bool { return serving(httpClient(t, s.honest, false)) == nil })
 }
 
+// TestBudgetOfHeldBodies: bodies that come before there is anywhere to send them to count too, and who is refused is told, and recorded.
+func TestBudgetOfHeldBodies(t *testing.T) {
+	const streams = 60
+	w := newWorld(t)
+	client, server := w.pod(1, true), w.pod(2, true)
+	w.in(server, 8080, w.listen("127.0.0.1:0")) // its node is silent: the handshake lasts as long as it may
+	out := w.out(client, w.service("10.96.0.1:80", mesh.HTTP2, w.endpoint(server, 8080)))
+	rec := &ledger{}
+	w.node(rec, func(c *Config) { c.Limits.Buffered, c.Limits.Handshake = 2<<20, 2*time.Second }, client.spec([]net.Listener{out}, nil))
+	http2 := httpClient(t, out, true)
+	var refused atomic.Int64
+	var group sync.WaitGroup
+	for range streams {
+		group.Go(func() {
+			resp, err := http2.Post("http://svc.test/", "text/plain", bytes.NewReader(make([]byte, 100<<10)))
+			if err != nil {
+				return
+			}
+			resp.Body.Close()
+			if resp.StatusCode == 503 && resp.Header.Get("X-Fairlead-Error") == "buffer_limit" {
+				refused.Add(1)
+			}
+		})
+	}
+	group.Wait()
+	if n := refused.Load(); n == 0 || n == streams {
+		t.Errorf("%d of %d were refused, want some and not all", n, streams)
+	}
+	eventually(t, "all are recorded", func() bool {
+		rec.mu.Lock()
+		defer rec.mu.Unlock()
+		return len(rec.requests) == streams
+	})
+	var recorded int64
+	for _, r := range rec.requests {
+		if r.Status == 503 && r.Cause == CauseLimit {
+			recorded++
+		}
+	}
+	if recorded != refused.Load() || rec.count(EventBufferLimit) < int(recorded) {
+		t.Errorf("%d were refused, %d recorded, %d events", refused.Load(), recorded, rec.count(EventBufferLimit))
+	}
+}
+
 // TestBudgetOfOpaque: connections of opaque bytes that wait for their app hold little when many do, and lose nothing.
 func TestBudgetOfOpaque(t *testing.T) {
 	const budget, conns, size = 3 << 20, 30, 6 << 20

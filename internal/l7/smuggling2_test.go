@@ -73,6 +73,9 @@ var framedSmuggling = []struct {
 	{"content-length agrees", func(s *script) { s.post("content-length", "40").data(0, hidden[:7]).data(1, hidden[7:]) }, "200", "POST /p a.test [" + hidden + "]"},
 	{"content-length in trailers", func(s *script) { s.post().data(0, "x").head(1, "content-length", "40", "x", "1") }, "200", "POST /p a.test [x] {x: 1}"},
 	{"padding is no body", func(s *script) { s.post("content-length", "1").frame(0, 9, 1, "\x28x"+hidden) }, "200", "POST /p a.test [x]"},
+	{"content-length repeated", func(s *script) {
+		s.post("fairlead-version", "11", "content-length", "40", "Content-Length", "40").data(1, hidden)
+	}, "rst 1", ""},
 	{"transfer-encoding", func(s *script) { s.post("transfer-encoding", "chunked").data(1, "0\r\n\r\n"+hidden) }, "rst 1", ""},
 	{"transfer-encoding in trailers", func(s *script) { s.post().data(0, "x").head(1, "transfer-encoding", "chunked") }, "rst 1", ""},
 	{"chunks are body", func(s *script) { s.post().data(1, "0\r\n\r\n"+hidden) }, "200", "POST /p a.test [0\r\n\r\n" + hidden + "]"},

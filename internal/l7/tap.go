@@ -104,6 +104,14 @@ func (t *downTap) WriteData(x *exchange.Exchange, b []byte, end bool) {
 	t.Downstream.WriteData(x, b, end)
 }
 
+// Fail is the codec's when it holds too much of a body that has no upstream yet; else the request has recorded why.
+func (t *downTap) Fail(x *exchange.Exchange, status int, grpc uint32, reason, text string) {
+	if rec := &t.r.rec; rec.Status == 0 {
+		rec.Cause, rec.Status, rec.GRPCStatus = CauseLimit, status, grpc
+	}
+	t.Downstream.Fail(x, status, grpc, reason, text)
+}
+
 func (t *downTap) Consumed(x *exchange.Exchange, n int) {
 	k := min(n, t.again)
 	t.again -= k

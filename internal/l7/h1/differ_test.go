@@ -26,7 +26,7 @@ var stricter = []struct {
 	{errName, "it takes spaces within names and behind them (section 5.1 has a server refuse them)", "GET / HTTP/1.1\r\nHost: a\r\nX Y : 1\r\n\r\n"},
 	{errVersion, "its server looks at the version behind the parser", "GET / HTTP/3.0\r\nHost: a\r\n\r\n"},
 	{errTarget, "it takes any URI for a target: other schemes, users, * and CONNECT to paths", "GET mailto:a HTTP/1.1\r\nHost: a\r\n\r\n"},
-	{errLength, "it takes lengths of 19 digits, and bodies of CONNECT", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000000000\r\n\r\n"},
+	{errLength, "it takes lengths of 19 digits and equal ones, and bodies of CONNECT", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000000000\r\n\r\n"},
 	{errLong, "it has no limit of lines; its server has one of heads", "GET /" + strings.Repeat("a", 17<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n"},
 	{errLarge, "it has no limit; its server has one of heads", "GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: y\r\n", 200) + "\r\n"},
 }

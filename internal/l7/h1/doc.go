@@ -32,7 +32,7 @@ var (
 	errLarge   = &fault{431, "header too large"}
 	errVersion = &fault{505, "HTTP version not supported"}
 	errHost    = &fault{400, "missing, repeated or malformed Host"}
-	errLength  = &fault{400, "malformed or conflicting Content-Length"}
+	errLength  = &fault{400, "malformed or repeated Content-Length"}
 	errBoth    = &fault{400, "both Transfer-Encoding and Content-Length"}
 	errCoding  = &fault{501, "unsupported Transfer-Encoding"}
 	errOld     = &fault{400, "Transfer-Encoding in HTTP/1.0"}

@@ -91,6 +91,7 @@ type facts struct {
 	host          string
 	hosts         int
 	length        int64
+	lengths       int
 	coding        string
 	codings       int
 	close, keep   bool
@@ -142,9 +143,8 @@ func (f *facts) note(field *exchange.Field) (bool, error) {
 		if !ok || f.length >= 0 && f.length != n {
 			return false, errLength
 		}
-		first := f.length < 0
-		f.length = n
-		return first, nil
+		f.length, f.lengths = n, f.lengths+1
+		return f.lengths == 1, nil
 	case exchange.AboutCoding:
 		f.coding, f.codings = value, f.codings+1
 	case exchange.AboutConnection:

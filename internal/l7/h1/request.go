@@ -31,6 +31,9 @@ func (r *request) parse(block []byte, memo *Memo) error {
 		return err
 	}
 	h.Fields, h.Length = fields, f.length
+	if f.lengths > 1 { // RFC 9112 section 6.3: equal ones of a response alone are forgiven
+		return errLength
+	}
 	if f.hosts > 1 || f.hosts == 0 && h.Version >= exchange.HTTP11 || !exchange.ValidHost(f.host) {
 		return errHost
 	}

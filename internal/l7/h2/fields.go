@@ -132,7 +132,7 @@ func (r *reading) field(f *exchange.Field) error {
 		return nil
 	case exchange.AboutLength:
 		n, ok := exchange.ParseLength(f.Value)
-		if !ok || h.Length >= 0 && h.Length != n {
+		if !ok || h.Length >= 0 && (h.Length != n || !r.isResponse) {
 			return malformed("malformed content-length")
 		}
 		if h.Length >= 0 {
