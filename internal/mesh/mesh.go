@@ -40,6 +40,7 @@ type Pod struct {
 	InMesh   bool          // its node has acknowledged the capture: peers speak mutual TLS to it
 	HostNet  bool          // shares its node's network: its address is the node's, it is never in the mesh
 	Policy   DefaultPolicy // of its node for what comes to it
+	Policies []PolicyRef   // that are about it, beside those of its namespace and of the mesh
 }
 
 // Node is a machine of the cluster.

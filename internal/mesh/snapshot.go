@@ -18,6 +18,11 @@ type Delta struct {
 	Endpoints     []*Endpoints
 	GoneEndpoints []Name
 	AllEndpoints  bool // with Reset: the endpoints of all services are there
+
+	Routes             []*Routes // of the services whose endpoints are there
+	GoneRoutes         []Name
+	Authorizations     []*Authorization
+	GoneAuthorizations []Name
 }
 
 // Snapshot is the world at one moment, as one node needs it. The zero value is the empty world.
@@ -33,6 +38,8 @@ type Snapshot struct {
 	endpoints table[Name, *Endpoints]
 	backends  table[netip.AddrPort, []backend]
 	all       bool // the endpoints of all services are known
+	routes    table[Name, *Routes]
+	policies  map[Name]*Authorization
 }
 
 // Version is the version of the last delta applied.
@@ -55,6 +62,18 @@ func (s *Snapshot) Endpoints(n Name) *Endpoints {
 	e, _ := s.endpoints.get(n)
 	return e
 }
+
+// Routes returns the rules for a service's traffic, or nil if there are none. They come with its endpoints.
+func (s *Snapshot) Routes(n Name) *Routes {
+	r, _ := s.routes.get(n)
+	return r
+}
+
+// Authorization returns a policy by name.
+func (s *Snapshot) Authorization(n Name) *Authorization { return s.policies[n] }
+
+// Authorizations returns all policies. The map is not to be changed, and is the same as long as none of them has changed.
+func (s *Snapshot) Authorizations() map[Name]*Authorization { return s.policies }
 
 // ServiceByAddr returns the service and port that an address stands for, in any of its forms:
 // ClusterIP, external IP, load balancer address, or a node's address with a NodePort.
@@ -96,6 +115,8 @@ func (s *Snapshot) Apply(d Delta) *Snapshot {
 	n.applyNodes(s, d)
 	n.applyServices(s, d)
 	n.applyEndpoints(s, d)
+	n.applyRoutes(s, d)
+	n.applyAuthorizations(s, d)
 	return n
 }
 
@@ -172,6 +193,35 @@ func (n *Snapshot) applyServices(s *Snapshot, d Delta) {
 				n.byPort[p.NodePort] = x
 			}
 		}
+	}
+}
+
+func (n *Snapshot) applyRoutes(s *Snapshot, d Delta) {
+	n.routes = s.routes
+	if len(d.Routes)+len(d.GoneRoutes) == 0 {
+		return
+	}
+	edit := s.routes.edit()
+	for _, k := range d.GoneRoutes {
+		edit.delete(k)
+	}
+	for _, x := range d.Routes {
+		edit.set(x.Service, x)
+	}
+	n.routes = edit.table
+}
+
+func (n *Snapshot) applyAuthorizations(s *Snapshot, d Delta) {
+	n.policies = s.policies
+	if len(d.Authorizations)+len(d.GoneAuthorizations) == 0 && n.policies != nil {
+		return
+	}
+	n.policies = cloned(s.policies)
+	for _, k := range d.GoneAuthorizations {
+		delete(n.policies, k)
+	}
+	for _, x := range d.Authorizations {
+		n.policies[x.Name] = x
 	}
 }
 
