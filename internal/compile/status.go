@@ -25,15 +25,49 @@ type ParentStatus struct {
 	Conditions []metav1.Condition
 }
 
-// RouteStatuses are those that changed after a version, or all of them for version 0 and for one too old to tell;
-// and the version that they are of. Routes that have no Service for a parent are told only if they once had one.
+// RouteStatuses are those that changed after a version, or all of them for version 0 and for one too old to tell; and the
+// version that they are of, which is not one of Delta's. They belong to the World. Routes without a Service among their
+// parents are told too, with no Parents: perhaps they had one before, and what is written of it has to go.
 func (w *World) RouteStatuses(since uint64) ([]RouteStatus, uint64) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	return nil, w.version
+	s := &w.routes.statuses
+	var out []RouteStatus
+	changes, ok := s.history.since(since)
+	if !ok || since == 0 {
+		for _, x := range s.of {
+			out = append(out, x)
+		}
+		return out, s.version
+	}
+	seen := map[Key]bool{}
+	for _, c := range changes {
+		name := splitName(c.key)
+		k := Key{Kind: c.kind, Namespace: name.Namespace, Name: name.Name}
+		if seen[k] {
+			continue
+		}
+		seen[k] = true
+		if x, there := s.of[k]; there {
+			out = append(out, x)
+		} else {
+			out = append(out, RouteStatus{Key: k, Gone: true})
+		}
+	}
+	return out, s.version
 }
 
-// RouteStatus is that of one route.
+// RouteStatusesChanged is closed when the status of a route changes next. Get it before RouteStatuses.
+func (w *World) RouteStatusesChanged() <-chan struct{} {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.routes.statuses.changed
+}
+
+// RouteStatus is that of one route, if there is such a route.
 func (w *World) RouteStatus(k Key) (RouteStatus, bool) {
-	return RouteStatus{}, false
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	s, there := w.routes.statuses.of[k]
+	return s, there
 }
