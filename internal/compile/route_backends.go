@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -48,10 +49,10 @@ func (r *route) readRef(rule int, at string, b gatewayv1.BackendObjectReference)
 		return out, nil
 	}
 	if b.Port == nil {
-		return ref{}, fmt.Errorf("%s.port: a Service needs one", at)
+		return ref{}, errors.New("port: a Service needs one")
 	}
 	if *b.Port < 1 || *b.Port > 65535 {
-		return ref{}, fmt.Errorf("%s.port: %d is not a port", at, *b.Port)
+		return ref{}, fmt.Errorf("port: %d is not a port", *b.Port)
 	}
 	out.port = uint16(*b.Port)
 	return out, nil
@@ -62,7 +63,7 @@ func (r *route) readBackend(x *rule, b gatewayv1.BackendRef, f filters) error {
 	at := fmt.Sprintf("backendRefs[%d]", len(x.refs))
 	to, err := r.readRef(x.Index, at, b.BackendObjectReference)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s.%w", at, err)
 	}
 	weight := int32(defaultWeight)
 	if b.Weight != nil {

@@ -91,7 +91,7 @@ func (r *route) readMirror(out *filters, rule int, at string, m *gatewayv1.HTTPR
 	}
 	to, err := r.readRef(rule, at+".requestMirror.backendRef", m.BackendRef)
 	if err != nil {
-		return err
+		return fmt.Errorf("RequestMirror: backendRef.%w", err)
 	}
 	x := mesh.Mirror{Backend: mesh.Backend{Service: to.service, Port: to.port, Weight: defaultWeight}, Part: 100, Of: 100}
 	switch {

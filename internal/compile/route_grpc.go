@@ -87,8 +87,8 @@ func (r *route) readGRPCMatches(index int, from []gatewayv1.GRPCRouteMatch) erro
 			fields = append(fields, fieldMatch{deref((*string)(h.Type)), string(h.Name), h.Value})
 		}
 		var err error
-		if x.Headers, err = readFields(fields, true, maxValue); err != nil {
-			return fmt.Errorf("matches[%d].headers: %w", i, err)
+		if x.Headers, err = readFields("headers", fields, true, maxValue); err != nil {
+			return fmt.Errorf("matches[%d].%w", i, err)
 		}
 		x.rank = rankGRPC("", "", false, len(x.Headers))
 		if m.Method != nil {

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"time"
@@ -36,9 +37,9 @@ func (r *route) readHTTPRule(index int, from *gatewayv1.HTTPRouteRule) (err erro
 	}
 	switch {
 	case from.Retry != nil:
-		return fmt.Errorf("retry: not supported; a TrafficPolicy for this rule has retries")
+		return errors.New("retry: not supported; a TrafficPolicy for this rule has retries")
 	case from.SessionPersistence != nil:
-		return fmt.Errorf("sessionPersistence: not supported; a TrafficPolicy for this rule has balancing by cookie or header")
+		return errors.New("sessionPersistence: not supported; a TrafficPolicy for this rule has balancing by cookie or header")
 	}
 	prefix, err := r.readHTTPMatches(index, from.Matches)
 	if err != nil {
@@ -102,11 +103,11 @@ func (r *route) readHTTPMatches(index int, from []gatewayv1.HTTPRouteMatch) (pre
 		for _, q := range m.QueryParams {
 			query = append(query, fieldMatch{deref((*string)(q.Type)), string(q.Name), q.Value})
 		}
-		if x.Headers, err = readFields(headers, true, maxValue); err != nil {
-			return false, at("headers", err)
+		if x.Headers, err = readFields("headers", headers, true, maxValue); err != nil {
+			return false, fmt.Errorf("matches[%d].%w", i, err)
 		}
-		if x.Query, err = readFields(query, false, maxPath); err != nil {
-			return false, at("queryParams", err)
+		if x.Query, err = readFields("queryParams", query, false, maxPath); err != nil {
+			return false, fmt.Errorf("matches[%d].%w", i, err)
 		}
 		x.rank = rankHTTP(x.Match)
 		r.matches = append(r.matches, x)

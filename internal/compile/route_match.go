@@ -33,14 +33,17 @@ func checkRegex(text string, most int) error {
 		return fmt.Errorf("regular expression (RE2): %w", err)
 	}
 	if programSize(re) > maxProgram {
-		return fmt.Errorf("regular expression: it repeats too much")
+		return errors.New("regular expression: it repeats too much")
 	}
 	return nil
 }
 
 // programSize is about how many instructions a regular expression becomes; beyond the bound it need not be right.
 func programSize(re *syntax.Regexp) int {
-	n := 1 + len(re.Rune)
+	n := 1
+	if re.Op == syntax.OpLiteral {
+		n = len(re.Rune)
+	}
 	for _, sub := range re.Sub {
 		n = min(n+programSize(sub), maxProgram+1)
 	}
@@ -109,14 +112,14 @@ type fieldMatch struct{ kind, name, value string }
 
 // readFields reads matches of header fields or, if they are not lowered, of parameters. Of several with one name the
 // first counts.
-func readFields(in []fieldMatch, lower bool, most int) ([]mesh.FieldMatch, error) {
-	if err := atMost("matches of fields", len(in), maxItems); err != nil {
+func readFields(what string, in []fieldMatch, lower bool, most int) ([]mesh.FieldMatch, error) {
+	if err := atMost(what, len(in), maxItems); err != nil {
 		return nil, err
 	}
 	var out []mesh.FieldMatch
 	seen := map[string]bool{}
 	for i, f := range in {
-		at := func(err error) error { return fmt.Errorf("[%d]: %w", i, err) }
+		at := func(err error) error { return fmt.Errorf("%s[%d]: %w", what, i, err) }
 		if err := checkField(f.name); err != nil {
 			return nil, at(err)
 		}

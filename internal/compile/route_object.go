@@ -1,7 +1,6 @@
 package compile
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -34,6 +33,7 @@ type content struct {
 	rules   []rule
 	matches []match // those of the first rule first
 	hosts   bool    // it has hostnames, which do not count
+	hint    string  // about a parent that is perhaps meant to be a Service
 }
 
 // rule is a rule whose references are not resolved.
@@ -88,21 +88,32 @@ func readRoute(k Key, object any) (*route, error) {
 		head:    head{key: k, uid: string(o.GetUID()), generation: o.GetGeneration()},
 		content: content{kind: routeKinds[k.Kind], created: o.GetCreationTimestamp().Time},
 	}
-	var err error
+	parents, rules := parts(object)
+	if err := r.readParents(parents); err != nil {
+		return r, err
+	}
+	if len(r.parents) == 0 {
+		return r, nil // what other controllers do with it need make no sense here
+	}
+	if err := rules(r); err != nil {
+		return r, err
+	}
+	return r, r.checkTitles()
+}
+
+// parts are the parents of a route, and what reads its rules.
+func parts(object any) ([]gatewayv1.ParentReference, func(*route) error) {
 	switch v := object.(type) {
 	case *gatewayv1.HTTPRoute:
-		err = errors.Join(r.readParents(v.Spec.ParentRefs), r.readHTTP(&v.Spec))
+		return v.Spec.ParentRefs, func(r *route) error { return r.readHTTP(&v.Spec) }
 	case *gatewayv1.GRPCRoute:
-		err = errors.Join(r.readParents(v.Spec.ParentRefs), r.readGRPC(&v.Spec))
+		return v.Spec.ParentRefs, func(r *route) error { return r.readGRPC(&v.Spec) }
 	case *gatewayv1.TLSRoute:
-		err = errors.Join(r.readParents(v.Spec.ParentRefs), r.readTLS(&v.Spec))
+		return v.Spec.ParentRefs, func(r *route) error { return r.readTLS(&v.Spec) }
 	case *gatewayv1.TCPRoute:
-		err = errors.Join(r.readParents(v.Spec.ParentRefs), r.readTCP(&v.Spec))
+		return v.Spec.ParentRefs, func(r *route) error { return r.readTCP(&v.Spec) }
 	}
-	if err == nil {
-		err = r.checkTitles()
-	}
-	return r, err
+	return nil, nil
 }
 
 // title names a rule; no two rules of a route have the same name.

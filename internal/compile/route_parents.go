@@ -31,7 +31,13 @@ func (r *route) readParents(refs []gatewayv1.ParentReference) error {
 		return err
 	}
 	for i, ref := range refs {
-		if ref.Group == nil || !core(*ref.Group) || ref.Kind == nil || *ref.Kind != "Service" {
+		if ref.Kind == nil || *ref.Kind != "Service" {
+			continue
+		}
+		if ref.Group == nil || *ref.Group == gatewayv1.GroupName {
+			r.hint = fmt.Sprintf("parentRefs[%d]: for a Service the group is \"\", and has to be stated", i)
+		}
+		if ref.Group == nil || !core(*ref.Group) {
 			continue
 		}
 		p := parent{service: mesh.Name{Namespace: r.key.Namespace, Name: string(ref.Name)}}

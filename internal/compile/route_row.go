@@ -51,8 +51,10 @@ func (w *World) contest(name string) (map[portGroup][]*route, map[portGroup]*rou
 				if winners[g] == nil {
 					winners[g] = r
 				}
-				if winners[g].kind == r.kind && !slices.Contains(groups[g], r) {
-					groups[g] = append(groups[g], r)
+				in := groups[g]
+				twice := len(in) > 0 && in[len(in)-1] == r
+				if winners[g].kind == r.kind && !twice {
+					groups[g] = append(in, r)
 				}
 			}
 		}

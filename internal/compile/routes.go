@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 
@@ -152,6 +153,9 @@ func (w *World) routeProblems() []Problem {
 			continue // it is a Problem already
 		}
 		o := w.objects[k]
+		if hint := w.routes.of[k].hint; hint != "" {
+			out = append(out, problems(o, []error{errors.New(hint)})...)
+		}
 		for _, p := range s.Parents {
 			for _, c := range p.Conditions {
 				if c.Status == "False" {
