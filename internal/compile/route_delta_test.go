@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -186,7 +187,11 @@ func objectsOf(f *files) []Object {
 func routesText(w *World) string {
 	var out []string
 	for _, r := range w.Delta(0, all).Routes {
-		out = append(out, fmt.Sprintf("%+v", *r))
+		text, err := json.Marshal(r)
+		if err != nil {
+			panic(err)
+		}
+		out = append(out, string(text))
 	}
 	statuses, _ := w.RouteStatuses(0)
 	for _, s := range statuses {
