@@ -135,6 +135,23 @@ func TestStatusesWakeWhoWaitsForThem(t *testing.T) {
 	}
 }
 
+func TestNothingStaysOfRoutesThatAreGone(t *testing.T) {
+	w, f := NewWorld(Config{}), newFiles()
+	apply(t, w, f, "all.yaml", append(services, grant("g", "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}", "{group: '', kind: Service}"),
+		httpRoute("r", "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 80}}}], backendRefs: [{name: pay, namespace: bank, port: 80}]"), httpRoute("bad", "retry: {}"))...)
+	if w.Routes(web) == nil {
+		t.Fatal(w.Problems())
+	}
+	w.Update(f.drop("all.yaml"))
+	r := &w.routes
+	if n := len(r.of) + len(r.refused) + len(r.rows) + len(r.winners) + len(r.statuses.of); n != 0 {
+		t.Errorf("%+v", r)
+	}
+	if n := len(r.parents) + len(r.backends) + len(r.across) + len(r.grants); n != 0 {
+		t.Errorf("indices: %v %v %v %v", r.parents, r.backends, r.across, r.grants)
+	}
+}
+
 // TestRoutesByDeltasAreThoseOfAWorldMadeAtOnce changes everything that routes hang on at random, and compares with a
 // world that was told the same at once.
 func TestRoutesByDeltasAreThoseOfAWorldMadeAtOnce(t *testing.T) {
