@@ -15,6 +15,8 @@ func encodeDelta(d mesh.Delta) *controlpb.Delta {
 		GonePods: d.GonePods, GoneNodes: d.GoneNodes,
 		GoneServices: each(d.GoneServices, encodeName), GoneEndpoints: each(d.GoneEndpoints, encodeName),
 		Pods: each(d.Pods, encodePod), Services: each(d.Services, encodeService), Endpoints: each(d.Endpoints, encodeEndpoints),
+		Routes: each(d.Routes, encodeRoutes), GoneRoutes: each(d.GoneRoutes, encodeName),
+		Authorizations: each(d.Authorizations, encodeAuthorization), GoneAuthorizations: each(d.GoneAuthorizations, encodeName),
 	}
 	for _, n := range d.Nodes {
 		out.Nodes = append(out.Nodes, &controlpb.Node{Name: n.Name, Zone: n.Zone, Addresses: encodeAddrs(n.Addrs)})
@@ -26,6 +28,7 @@ func encodePod(p *mesh.Pod) *controlpb.Pod {
 	return &controlpb.Pod{
 		Uid: p.UID, Name: encodeName(p.Name), Account: encodeAccount(p.Account), Node: p.Node, Workload: p.Workload,
 		Addresses: encodeAddrs(p.Addrs), InMesh: p.InMesh, HostNet: p.HostNet, DefaultPolicy: controlpb.DefaultPolicy(p.Policy),
+		Policies: each(p.Policies, encodePolicyRef),
 	}
 }
 
@@ -62,6 +65,7 @@ func decodeDelta(d *controlpb.Delta) (mesh.Delta, error) {
 		Reset: d.GetReset_(), Version: d.GetVersion(), AllEndpoints: d.GetAllEndpoints(),
 		GonePods: d.GetGonePods(), GoneNodes: d.GetGoneNodes(),
 		GoneServices: each(d.GetGoneServices(), decodeName), GoneEndpoints: each(d.GetGoneEndpoints(), decodeName),
+		GoneRoutes: each(d.GetGoneRoutes(), decodeName), GoneAuthorizations: each(d.GetGoneAuthorizations(), decodeName),
 	}
 	for _, p := range d.GetPods() {
 		addrs, err := decodeAddrs(p.GetAddresses())
@@ -71,6 +75,7 @@ func decodeDelta(d *controlpb.Delta) (mesh.Delta, error) {
 		out.Pods = append(out.Pods, &mesh.Pod{
 			UID: p.GetUid(), Name: decodeName(p.GetName()), Account: decodeAccount(p.GetAccount()), Node: p.GetNode(),
 			Workload: p.GetWorkload(), Addrs: addrs, InMesh: p.GetInMesh(), HostNet: p.GetHostNet(), Policy: decodePolicy(p.GetDefaultPolicy()),
+			Policies: decodePolicyRefs(p.GetPolicies()),
 		})
 	}
 	for _, n := range d.GetNodes() {
@@ -93,6 +98,20 @@ func decodeDelta(d *controlpb.Delta) (mesh.Delta, error) {
 			return out, fmt.Errorf("endpoints of %s: %w", decodeName(e.GetService()), err)
 		}
 		out.Endpoints = append(out.Endpoints, eps)
+	}
+	for _, r := range d.GetRoutes() {
+		routes, err := decodeRoutes(r)
+		if err != nil {
+			return out, fmt.Errorf("routes of %s: %w", decodeName(r.GetService()), err)
+		}
+		out.Routes = append(out.Routes, routes)
+	}
+	for _, a := range d.GetAuthorizations() {
+		policy, err := decodeAuthorization(a)
+		if err != nil {
+			return out, fmt.Errorf("policy %s: %w", decodeName(a.GetName()), err)
+		}
+		out.Authorizations = append(out.Authorizations, policy)
 	}
 	return out, nil
 }

@@ -31,6 +31,8 @@ type World interface {
 	Delta(since uint64, wanted func(mesh.Name) bool) mesh.Delta
 	// Endpoints are a service's; nil if there are none.
 	Endpoints(mesh.Name) *mesh.Endpoints
+	// Routes are the rules for a service's traffic; nil if there are none. Delta has them with the endpoints.
+	Routes(mesh.Name) *mesh.Routes
 	// Enrolments are a node's pods, and the version at which they last changed.
 	Enrolments(node string) ([]mesh.Enrolment, uint64)
 	// Namespaces are all that are known, with whether they are enrolled, and the version of their last change.

@@ -170,6 +170,7 @@ func (d *discover) wants(n mesh.Name) bool { return d.all || d.subs[n] }
 // has been answered. What was unsubscribed is taken away.
 func (d *discover) freshEndpoints(delta *mesh.Delta) {
 	for name := range d.fresh {
+		d.freshRoutes(delta, name)
 		switch e := d.server.cfg.World.Endpoints(name); {
 		case !d.subs[name] && (!d.all || e == nil):
 			delta.GoneEndpoints = append(delta.GoneEndpoints, name)
@@ -182,9 +183,19 @@ func (d *discover) freshEndpoints(delta *mesh.Delta) {
 	clear(d.fresh)
 }
 
+// freshRoutes adds the rules for a service's traffic to its endpoints, or takes them away with them.
+func (d *discover) freshRoutes(delta *mesh.Delta, name mesh.Name) {
+	switch r := d.server.cfg.World.Routes(name); {
+	case r != nil && d.wants(name):
+		delta.Routes = append(delta.Routes, r)
+	default:
+		delta.GoneRoutes = append(delta.GoneRoutes, name)
+	}
+}
+
 func empty(d mesh.Delta) bool {
 	return len(d.Pods)+len(d.GonePods)+len(d.Nodes)+len(d.GoneNodes)+len(d.Services)+len(d.GoneServices)+
-		len(d.Endpoints)+len(d.GoneEndpoints) == 0
+		len(d.Endpoints)+len(d.GoneEndpoints)+len(d.Routes)+len(d.GoneRoutes)+len(d.Authorizations)+len(d.GoneAuthorizations) == 0
 }
 
 // state is the whole state of the node, signed.

@@ -172,6 +172,312 @@ func (Protocol) EnumDescriptor() ([]byte, []int) {
 	return file_control_proto_rawDescGZIP(), []int{2}
 }
 
+type RouteKind int32
+
+const (
+	RouteKind_ROUTE_KIND_UNSPECIFIED RouteKind = 0
+	RouteKind_ROUTE_KIND_TCP         RouteKind = 1
+	RouteKind_ROUTE_KIND_TLS         RouteKind = 2
+	RouteKind_ROUTE_KIND_HTTP        RouteKind = 3
+	RouteKind_ROUTE_KIND_GRPC        RouteKind = 4
+)
+
+// Enum value maps for RouteKind.
+var (
+	RouteKind_name = map[int32]string{
+		0: "ROUTE_KIND_UNSPECIFIED",
+		1: "ROUTE_KIND_TCP",
+		2: "ROUTE_KIND_TLS",
+		3: "ROUTE_KIND_HTTP",
+		4: "ROUTE_KIND_GRPC",
+	}
+	RouteKind_value = map[string]int32{
+		"ROUTE_KIND_UNSPECIFIED": 0,
+		"ROUTE_KIND_TCP":         1,
+		"ROUTE_KIND_TLS":         2,
+		"ROUTE_KIND_HTTP":        3,
+		"ROUTE_KIND_GRPC":        4,
+	}
+)
+
+func (x RouteKind) Enum() *RouteKind {
+	p := new(RouteKind)
+	*p = x
+	return p
+}
+
+func (x RouteKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RouteKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_proto_enumTypes[3].Descriptor()
+}
+
+func (RouteKind) Type() protoreflect.EnumType {
+	return &file_control_proto_enumTypes[3]
+}
+
+func (x RouteKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RouteKind.Descriptor instead.
+func (RouteKind) EnumDescriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{3}
+}
+
+type PathKind int32
+
+const (
+	PathKind_PATH_KIND_ANY    PathKind = 0
+	PathKind_PATH_KIND_EXACT  PathKind = 1
+	PathKind_PATH_KIND_PREFIX PathKind = 2
+	PathKind_PATH_KIND_REGEX  PathKind = 3
+)
+
+// Enum value maps for PathKind.
+var (
+	PathKind_name = map[int32]string{
+		0: "PATH_KIND_ANY",
+		1: "PATH_KIND_EXACT",
+		2: "PATH_KIND_PREFIX",
+		3: "PATH_KIND_REGEX",
+	}
+	PathKind_value = map[string]int32{
+		"PATH_KIND_ANY":    0,
+		"PATH_KIND_EXACT":  1,
+		"PATH_KIND_PREFIX": 2,
+		"PATH_KIND_REGEX":  3,
+	}
+)
+
+func (x PathKind) Enum() *PathKind {
+	p := new(PathKind)
+	*p = x
+	return p
+}
+
+func (x PathKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PathKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_proto_enumTypes[4].Descriptor()
+}
+
+func (PathKind) Type() protoreflect.EnumType {
+	return &file_control_proto_enumTypes[4]
+}
+
+func (x PathKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PathKind.Descriptor instead.
+func (PathKind) EnumDescriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{4}
+}
+
+type PathEditKind int32
+
+const (
+	PathEditKind_PATH_EDIT_KIND_KEEP    PathEditKind = 0
+	PathEditKind_PATH_EDIT_KIND_FULL    PathEditKind = 1
+	PathEditKind_PATH_EDIT_KIND_MATCHED PathEditKind = 2
+)
+
+// Enum value maps for PathEditKind.
+var (
+	PathEditKind_name = map[int32]string{
+		0: "PATH_EDIT_KIND_KEEP",
+		1: "PATH_EDIT_KIND_FULL",
+		2: "PATH_EDIT_KIND_MATCHED",
+	}
+	PathEditKind_value = map[string]int32{
+		"PATH_EDIT_KIND_KEEP":    0,
+		"PATH_EDIT_KIND_FULL":    1,
+		"PATH_EDIT_KIND_MATCHED": 2,
+	}
+)
+
+func (x PathEditKind) Enum() *PathEditKind {
+	p := new(PathEditKind)
+	*p = x
+	return p
+}
+
+func (x PathEditKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PathEditKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_proto_enumTypes[5].Descriptor()
+}
+
+func (PathEditKind) Type() protoreflect.EnumType {
+	return &file_control_proto_enumTypes[5]
+}
+
+func (x PathEditKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PathEditKind.Descriptor instead.
+func (PathEditKind) EnumDescriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{5}
+}
+
+type Algorithm int32
+
+const (
+	Algorithm_ALGORITHM_PEAK_EWMA       Algorithm = 0
+	Algorithm_ALGORITHM_LEAST_REQUEST   Algorithm = 1
+	Algorithm_ALGORITHM_ROUND_ROBIN     Algorithm = 2
+	Algorithm_ALGORITHM_CONSISTENT_HASH Algorithm = 3
+)
+
+// Enum value maps for Algorithm.
+var (
+	Algorithm_name = map[int32]string{
+		0: "ALGORITHM_PEAK_EWMA",
+		1: "ALGORITHM_LEAST_REQUEST",
+		2: "ALGORITHM_ROUND_ROBIN",
+		3: "ALGORITHM_CONSISTENT_HASH",
+	}
+	Algorithm_value = map[string]int32{
+		"ALGORITHM_PEAK_EWMA":       0,
+		"ALGORITHM_LEAST_REQUEST":   1,
+		"ALGORITHM_ROUND_ROBIN":     2,
+		"ALGORITHM_CONSISTENT_HASH": 3,
+	}
+)
+
+func (x Algorithm) Enum() *Algorithm {
+	p := new(Algorithm)
+	*p = x
+	return p
+}
+
+func (x Algorithm) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Algorithm) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_proto_enumTypes[6].Descriptor()
+}
+
+func (Algorithm) Type() protoreflect.EnumType {
+	return &file_control_proto_enumTypes[6]
+}
+
+func (x Algorithm) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Algorithm.Descriptor instead.
+func (Algorithm) EnumDescriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{6}
+}
+
+type HashSource int32
+
+const (
+	HashSource_HASH_SOURCE_ADDRESS HashSource = 0
+	HashSource_HASH_SOURCE_HEADER  HashSource = 1
+	HashSource_HASH_SOURCE_COOKIE  HashSource = 2
+)
+
+// Enum value maps for HashSource.
+var (
+	HashSource_name = map[int32]string{
+		0: "HASH_SOURCE_ADDRESS",
+		1: "HASH_SOURCE_HEADER",
+		2: "HASH_SOURCE_COOKIE",
+	}
+	HashSource_value = map[string]int32{
+		"HASH_SOURCE_ADDRESS": 0,
+		"HASH_SOURCE_HEADER":  1,
+		"HASH_SOURCE_COOKIE":  2,
+	}
+)
+
+func (x HashSource) Enum() *HashSource {
+	p := new(HashSource)
+	*p = x
+	return p
+}
+
+func (x HashSource) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HashSource) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_proto_enumTypes[7].Descriptor()
+}
+
+func (HashSource) Type() protoreflect.EnumType {
+	return &file_control_proto_enumTypes[7]
+}
+
+func (x HashSource) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HashSource.Descriptor instead.
+func (HashSource) EnumDescriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{7}
+}
+
+type Action int32
+
+const (
+	Action_ACTION_ALLOW Action = 0
+	Action_ACTION_DENY  Action = 1
+	Action_ACTION_AUDIT Action = 2
+)
+
+// Enum value maps for Action.
+var (
+	Action_name = map[int32]string{
+		0: "ACTION_ALLOW",
+		1: "ACTION_DENY",
+		2: "ACTION_AUDIT",
+	}
+	Action_value = map[string]int32{
+		"ACTION_ALLOW": 0,
+		"ACTION_DENY":  1,
+		"ACTION_AUDIT": 2,
+	}
+)
+
+func (x Action) Enum() *Action {
+	p := new(Action)
+	*p = x
+	return p
+}
+
+func (x Action) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Action) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_proto_enumTypes[8].Descriptor()
+}
+
+func (Action) Type() protoreflect.EnumType {
+	return &file_control_proto_enumTypes[8]
+}
+
+func (x Action) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Action.Descriptor instead.
+func (Action) EnumDescriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{8}
+}
+
 type Account struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -1043,20 +1349,24 @@ func (x *DiscoverDown) GetState() *SignedState {
 
 // Delta is mesh.Delta.
 type Delta struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reset_        bool                   `protobuf:"varint,1,opt,name=reset,proto3" json:"reset,omitempty"`
-	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
-	Pods          []*Pod                 `protobuf:"bytes,3,rep,name=pods,proto3" json:"pods,omitempty"`
-	GonePods      []string               `protobuf:"bytes,4,rep,name=gone_pods,json=gonePods,proto3" json:"gone_pods,omitempty"`
-	Nodes         []*Node                `protobuf:"bytes,5,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	GoneNodes     []string               `protobuf:"bytes,6,rep,name=gone_nodes,json=goneNodes,proto3" json:"gone_nodes,omitempty"`
-	Services      []*Service             `protobuf:"bytes,7,rep,name=services,proto3" json:"services,omitempty"`
-	GoneServices  []*Name                `protobuf:"bytes,8,rep,name=gone_services,json=goneServices,proto3" json:"gone_services,omitempty"`
-	Endpoints     []*Endpoints           `protobuf:"bytes,9,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
-	GoneEndpoints []*Name                `protobuf:"bytes,10,rep,name=gone_endpoints,json=goneEndpoints,proto3" json:"gone_endpoints,omitempty"`
-	AllEndpoints  bool                   `protobuf:"varint,11,opt,name=all_endpoints,json=allEndpoints,proto3" json:"all_endpoints,omitempty"` // with reset: those of all services are there, and will be kept up
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Reset_             bool                   `protobuf:"varint,1,opt,name=reset,proto3" json:"reset,omitempty"`
+	Version            uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Pods               []*Pod                 `protobuf:"bytes,3,rep,name=pods,proto3" json:"pods,omitempty"`
+	GonePods           []string               `protobuf:"bytes,4,rep,name=gone_pods,json=gonePods,proto3" json:"gone_pods,omitempty"`
+	Nodes              []*Node                `protobuf:"bytes,5,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	GoneNodes          []string               `protobuf:"bytes,6,rep,name=gone_nodes,json=goneNodes,proto3" json:"gone_nodes,omitempty"`
+	Services           []*Service             `protobuf:"bytes,7,rep,name=services,proto3" json:"services,omitempty"`
+	GoneServices       []*Name                `protobuf:"bytes,8,rep,name=gone_services,json=goneServices,proto3" json:"gone_services,omitempty"`
+	Endpoints          []*Endpoints           `protobuf:"bytes,9,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	GoneEndpoints      []*Name                `protobuf:"bytes,10,rep,name=gone_endpoints,json=goneEndpoints,proto3" json:"gone_endpoints,omitempty"`
+	AllEndpoints       bool                   `protobuf:"varint,11,opt,name=all_endpoints,json=allEndpoints,proto3" json:"all_endpoints,omitempty"` // with reset: those of all services are there, and will be kept up
+	Routes             []*Routes              `protobuf:"bytes,12,rep,name=routes,proto3" json:"routes,omitempty"`                                  // of the services whose endpoints are told
+	GoneRoutes         []*Name                `protobuf:"bytes,13,rep,name=gone_routes,json=goneRoutes,proto3" json:"gone_routes,omitempty"`
+	Authorizations     []*Authorization       `protobuf:"bytes,14,rep,name=authorizations,proto3" json:"authorizations,omitempty"`
+	GoneAuthorizations []*Name                `protobuf:"bytes,15,rep,name=gone_authorizations,json=goneAuthorizations,proto3" json:"gone_authorizations,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Delta) Reset() {
@@ -1166,6 +1476,34 @@ func (x *Delta) GetAllEndpoints() bool {
 	return false
 }
 
+func (x *Delta) GetRoutes() []*Routes {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+func (x *Delta) GetGoneRoutes() []*Name {
+	if x != nil {
+		return x.GoneRoutes
+	}
+	return nil
+}
+
+func (x *Delta) GetAuthorizations() []*Authorization {
+	if x != nil {
+		return x.Authorizations
+	}
+	return nil
+}
+
+func (x *Delta) GetGoneAuthorizations() []*Name {
+	if x != nil {
+		return x.GoneAuthorizations
+	}
+	return nil
+}
+
 type Pod struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uid           string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
@@ -1177,6 +1515,7 @@ type Pod struct {
 	InMesh        bool                   `protobuf:"varint,7,opt,name=in_mesh,json=inMesh,proto3" json:"in_mesh,omitempty"`
 	HostNet       bool                   `protobuf:"varint,8,opt,name=host_net,json=hostNet,proto3" json:"host_net,omitempty"`
 	DefaultPolicy DefaultPolicy          `protobuf:"varint,9,opt,name=default_policy,json=defaultPolicy,proto3,enum=fairlead.control.v1.DefaultPolicy" json:"default_policy,omitempty"`
+	Policies      []*PolicyRef           `protobuf:"bytes,10,rep,name=policies,proto3" json:"policies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1274,6 +1613,66 @@ func (x *Pod) GetDefaultPolicy() DefaultPolicy {
 	return DefaultPolicy_DEFAULT_POLICY_ALLOW
 }
 
+func (x *Pod) GetPolicies() []*PolicyRef {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+// PolicyRef names an Authorization that is about a pod.
+type PolicyRef struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        *Name                  `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	Port          uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"` // 0 is every port
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyRef) Reset() {
+	*x = PolicyRef{}
+	mi := &file_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyRef) ProtoMessage() {}
+
+func (x *PolicyRef) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyRef.ProtoReflect.Descriptor instead.
+func (*PolicyRef) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PolicyRef) GetPolicy() *Name {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *PolicyRef) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 type Node struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1285,7 +1684,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1696,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1709,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{16}
+	return file_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Node) GetName() string {
@@ -1349,7 +1748,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1760,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1773,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{17}
+	return file_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Service) GetName() *Name {
@@ -1438,7 +1837,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1849,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1862,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{18}
+	return file_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Port) GetName() string {
@@ -1504,7 +1903,7 @@ type Endpoints struct {
 
 func (x *Endpoints) Reset() {
 	*x = Endpoints{}
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1915,7 @@ func (x *Endpoints) String() string {
 func (*Endpoints) ProtoMessage() {}
 
 func (x *Endpoints) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1928,7 @@ func (x *Endpoints) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoints.ProtoReflect.Descriptor instead.
 func (*Endpoints) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{19}
+	return file_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Endpoints) GetService() *Name {
@@ -1556,7 +1955,7 @@ type PortEndpoints struct {
 
 func (x *PortEndpoints) Reset() {
 	*x = PortEndpoints{}
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1967,7 @@ func (x *PortEndpoints) String() string {
 func (*PortEndpoints) ProtoMessage() {}
 
 func (x *PortEndpoints) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1980,7 @@ func (x *PortEndpoints) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortEndpoints.ProtoReflect.Descriptor instead.
 func (*PortEndpoints) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{20}
+	return file_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PortEndpoints) GetPort() string {
@@ -1613,7 +2012,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +2024,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +2037,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{21}
+	return file_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Endpoint) GetAddress() []byte {
@@ -1690,6 +2089,2063 @@ func (x *Endpoint) GetTerminating() bool {
 	return false
 }
 
+// Routes are the rules for a service's traffic. Times are in nanoseconds, 0 is none. What a node does not know of a match makes
+// that match hold for nothing.
+type Routes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       *Name                  `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Ports         []*PortRoutes          `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Routes) Reset() {
+	*x = Routes{}
+	mi := &file_control_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Routes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Routes) ProtoMessage() {}
+
+func (x *Routes) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Routes.ProtoReflect.Descriptor instead.
+func (*Routes) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Routes) GetService() *Name {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+func (x *Routes) GetPorts() []*PortRoutes {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+type PortRoutes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Port          uint32                 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
+	Consumer      string                 `protobuf:"bytes,2,opt,name=consumer,proto3" json:"consumer,omitempty"` // namespace of the callers; empty is everybody's
+	Kind          RouteKind              `protobuf:"varint,3,opt,name=kind,proto3,enum=fairlead.control.v1.RouteKind" json:"kind,omitempty"`
+	Rules         []*Rule                `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
+	Order         []*RuleMatch           `protobuf:"bytes,5,rep,name=order,proto3" json:"order,omitempty"`
+	Policy        *Traffic               `protobuf:"bytes,6,opt,name=policy,proto3" json:"policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PortRoutes) Reset() {
+	*x = PortRoutes{}
+	mi := &file_control_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PortRoutes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PortRoutes) ProtoMessage() {}
+
+func (x *PortRoutes) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PortRoutes.ProtoReflect.Descriptor instead.
+func (*PortRoutes) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PortRoutes) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *PortRoutes) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *PortRoutes) GetKind() RouteKind {
+	if x != nil {
+		return x.Kind
+	}
+	return RouteKind_ROUTE_KIND_UNSPECIFIED
+}
+
+func (x *PortRoutes) GetRules() []*Rule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *PortRoutes) GetOrder() []*RuleMatch {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+func (x *PortRoutes) GetPolicy() *Traffic {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+type Rule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          RouteKind              `protobuf:"varint,1,opt,name=kind,proto3,enum=fairlead.control.v1.RouteKind" json:"kind,omitempty"`
+	Route         *Name                  `protobuf:"bytes,2,opt,name=route,proto3" json:"route,omitempty"`
+	Index         uint32                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Title         string                 `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	Filters       *Filters               `protobuf:"bytes,5,opt,name=filters,proto3" json:"filters,omitempty"`
+	Backends      []*Backend             `protobuf:"bytes,6,rep,name=backends,proto3" json:"backends,omitempty"`
+	RequestNs     int64                  `protobuf:"varint,7,opt,name=request_ns,json=requestNs,proto3" json:"request_ns,omitempty"`
+	AttemptNs     int64                  `protobuf:"varint,8,opt,name=attempt_ns,json=attemptNs,proto3" json:"attempt_ns,omitempty"`
+	Policy        *Traffic               `protobuf:"bytes,9,opt,name=policy,proto3" json:"policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rule) Reset() {
+	*x = Rule{}
+	mi := &file_control_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rule) ProtoMessage() {}
+
+func (x *Rule) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rule.ProtoReflect.Descriptor instead.
+func (*Rule) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Rule) GetKind() RouteKind {
+	if x != nil {
+		return x.Kind
+	}
+	return RouteKind_ROUTE_KIND_UNSPECIFIED
+}
+
+func (x *Rule) GetRoute() *Name {
+	if x != nil {
+		return x.Route
+	}
+	return nil
+}
+
+func (x *Rule) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Rule) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *Rule) GetFilters() *Filters {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+func (x *Rule) GetBackends() []*Backend {
+	if x != nil {
+		return x.Backends
+	}
+	return nil
+}
+
+func (x *Rule) GetRequestNs() int64 {
+	if x != nil {
+		return x.RequestNs
+	}
+	return 0
+}
+
+func (x *Rule) GetAttemptNs() int64 {
+	if x != nil {
+		return x.AttemptNs
+	}
+	return 0
+}
+
+func (x *Rule) GetPolicy() *Traffic {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+type Backend struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       *Name                  `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Port          uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	Weight        uint32                 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
+	Filters       *Filters               `protobuf:"bytes,4,opt,name=filters,proto3" json:"filters,omitempty"`
+	Broken        string                 `protobuf:"bytes,5,opt,name=broken,proto3" json:"broken,omitempty"` // why it cannot be used
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Backend) Reset() {
+	*x = Backend{}
+	mi := &file_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Backend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Backend) ProtoMessage() {}
+
+func (x *Backend) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Backend.ProtoReflect.Descriptor instead.
+func (*Backend) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Backend) GetService() *Name {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+func (x *Backend) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Backend) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *Backend) GetFilters() *Filters {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+func (x *Backend) GetBroken() string {
+	if x != nil {
+		return x.Broken
+	}
+	return ""
+}
+
+type RuleMatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          uint32                 `protobuf:"varint,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	Match         *Match                 `protobuf:"bytes,2,opt,name=match,proto3" json:"match,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleMatch) Reset() {
+	*x = RuleMatch{}
+	mi := &file_control_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleMatch) ProtoMessage() {}
+
+func (x *RuleMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleMatch.ProtoReflect.Descriptor instead.
+func (*RuleMatch) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *RuleMatch) GetRule() uint32 {
+	if x != nil {
+		return x.Rule
+	}
+	return 0
+}
+
+func (x *RuleMatch) GetMatch() *Match {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+type Match struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PathKind      PathKind               `protobuf:"varint,1,opt,name=path_kind,json=pathKind,proto3,enum=fairlead.control.v1.PathKind" json:"path_kind,omitempty"`
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Method        string                 `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
+	Headers       []*FieldMatch          `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty"`
+	Query         []*FieldMatch          `protobuf:"bytes,5,rep,name=query,proto3" json:"query,omitempty"`
+	Sni           string                 `protobuf:"bytes,6,opt,name=sni,proto3" json:"sni,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Match) Reset() {
+	*x = Match{}
+	mi := &file_control_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Match) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Match) ProtoMessage() {}
+
+func (x *Match) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Match.ProtoReflect.Descriptor instead.
+func (*Match) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Match) GetPathKind() PathKind {
+	if x != nil {
+		return x.PathKind
+	}
+	return PathKind_PATH_KIND_ANY
+}
+
+func (x *Match) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Match) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Match) GetHeaders() []*FieldMatch {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Match) GetQuery() []*FieldMatch {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+func (x *Match) GetSni() string {
+	if x != nil {
+		return x.Sni
+	}
+	return ""
+}
+
+type FieldMatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Regex         bool                   `protobuf:"varint,3,opt,name=regex,proto3" json:"regex,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FieldMatch) Reset() {
+	*x = FieldMatch{}
+	mi := &file_control_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FieldMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FieldMatch) ProtoMessage() {}
+
+func (x *FieldMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FieldMatch.ProtoReflect.Descriptor instead.
+func (*FieldMatch) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *FieldMatch) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FieldMatch) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *FieldMatch) GetRegex() bool {
+	if x != nil {
+		return x.Regex
+	}
+	return false
+}
+
+type Filters struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *FieldEdit             `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Response      *FieldEdit             `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	Redirect      *Redirect              `protobuf:"bytes,3,opt,name=redirect,proto3" json:"redirect,omitempty"`
+	Rewrite       *Rewrite               `protobuf:"bytes,4,opt,name=rewrite,proto3" json:"rewrite,omitempty"`
+	Mirrors       []*Mirror              `protobuf:"bytes,5,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
+	Cors          *Cors                  `protobuf:"bytes,6,opt,name=cors,proto3" json:"cors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Filters) Reset() {
+	*x = Filters{}
+	mi := &file_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Filters) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Filters) ProtoMessage() {}
+
+func (x *Filters) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Filters.ProtoReflect.Descriptor instead.
+func (*Filters) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Filters) GetRequest() *FieldEdit {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *Filters) GetResponse() *FieldEdit {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *Filters) GetRedirect() *Redirect {
+	if x != nil {
+		return x.Redirect
+	}
+	return nil
+}
+
+func (x *Filters) GetRewrite() *Rewrite {
+	if x != nil {
+		return x.Rewrite
+	}
+	return nil
+}
+
+func (x *Filters) GetMirrors() []*Mirror {
+	if x != nil {
+		return x.Mirrors
+	}
+	return nil
+}
+
+func (x *Filters) GetCors() *Cors {
+	if x != nil {
+		return x.Cors
+	}
+	return nil
+}
+
+type FieldEdit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Set           []*FieldValue          `protobuf:"bytes,1,rep,name=set,proto3" json:"set,omitempty"`
+	Add           []*FieldValue          `protobuf:"bytes,2,rep,name=add,proto3" json:"add,omitempty"`
+	Remove        []string               `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FieldEdit) Reset() {
+	*x = FieldEdit{}
+	mi := &file_control_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FieldEdit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FieldEdit) ProtoMessage() {}
+
+func (x *FieldEdit) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FieldEdit.ProtoReflect.Descriptor instead.
+func (*FieldEdit) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *FieldEdit) GetSet() []*FieldValue {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *FieldEdit) GetAdd() []*FieldValue {
+	if x != nil {
+		return x.Add
+	}
+	return nil
+}
+
+func (x *FieldEdit) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+type FieldValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FieldValue) Reset() {
+	*x = FieldValue{}
+	mi := &file_control_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FieldValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FieldValue) ProtoMessage() {}
+
+func (x *FieldValue) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FieldValue.ProtoReflect.Descriptor instead.
+func (*FieldValue) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *FieldValue) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FieldValue) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type Redirect struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scheme        string                 `protobuf:"bytes,1,opt,name=scheme,proto3" json:"scheme,omitempty"`
+	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	Path          *PathEdit              `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
+	Status        uint32                 `protobuf:"varint,5,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Redirect) Reset() {
+	*x = Redirect{}
+	mi := &file_control_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Redirect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Redirect) ProtoMessage() {}
+
+func (x *Redirect) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
+func (*Redirect) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Redirect) GetScheme() string {
+	if x != nil {
+		return x.Scheme
+	}
+	return ""
+}
+
+func (x *Redirect) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Redirect) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Redirect) GetPath() *PathEdit {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *Redirect) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+type Rewrite struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Path          *PathEdit              `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rewrite) Reset() {
+	*x = Rewrite{}
+	mi := &file_control_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rewrite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rewrite) ProtoMessage() {}
+
+func (x *Rewrite) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rewrite.ProtoReflect.Descriptor instead.
+func (*Rewrite) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Rewrite) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Rewrite) GetPath() *PathEdit {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+type PathEdit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          PathEditKind           `protobuf:"varint,1,opt,name=kind,proto3,enum=fairlead.control.v1.PathEditKind" json:"kind,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathEdit) Reset() {
+	*x = PathEdit{}
+	mi := &file_control_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathEdit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathEdit) ProtoMessage() {}
+
+func (x *PathEdit) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathEdit.ProtoReflect.Descriptor instead.
+func (*PathEdit) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *PathEdit) GetKind() PathEditKind {
+	if x != nil {
+		return x.Kind
+	}
+	return PathEditKind_PATH_EDIT_KIND_KEEP
+}
+
+func (x *PathEdit) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type Mirror struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Backend       *Backend               `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	Part          uint32                 `protobuf:"varint,2,opt,name=part,proto3" json:"part,omitempty"`
+	Of            uint32                 `protobuf:"varint,3,opt,name=of,proto3" json:"of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mirror) Reset() {
+	*x = Mirror{}
+	mi := &file_control_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mirror) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mirror) ProtoMessage() {}
+
+func (x *Mirror) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
+func (*Mirror) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *Mirror) GetBackend() *Backend {
+	if x != nil {
+		return x.Backend
+	}
+	return nil
+}
+
+func (x *Mirror) GetPart() uint32 {
+	if x != nil {
+		return x.Part
+	}
+	return 0
+}
+
+func (x *Mirror) GetOf() uint32 {
+	if x != nil {
+		return x.Of
+	}
+	return 0
+}
+
+type Cors struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Origins       []string               `protobuf:"bytes,1,rep,name=origins,proto3" json:"origins,omitempty"`
+	Credentials   bool                   `protobuf:"varint,2,opt,name=credentials,proto3" json:"credentials,omitempty"`
+	Methods       []string               `protobuf:"bytes,3,rep,name=methods,proto3" json:"methods,omitempty"`
+	Headers       []string               `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty"`
+	Expose        []string               `protobuf:"bytes,5,rep,name=expose,proto3" json:"expose,omitempty"`
+	MaxAgeNs      int64                  `protobuf:"varint,6,opt,name=max_age_ns,json=maxAgeNs,proto3" json:"max_age_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cors) Reset() {
+	*x = Cors{}
+	mi := &file_control_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cors) ProtoMessage() {}
+
+func (x *Cors) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cors.ProtoReflect.Descriptor instead.
+func (*Cors) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Cors) GetOrigins() []string {
+	if x != nil {
+		return x.Origins
+	}
+	return nil
+}
+
+func (x *Cors) GetCredentials() bool {
+	if x != nil {
+		return x.Credentials
+	}
+	return false
+}
+
+func (x *Cors) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *Cors) GetHeaders() []string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Cors) GetExpose() []string {
+	if x != nil {
+		return x.Expose
+	}
+	return nil
+}
+
+func (x *Cors) GetMaxAgeNs() int64 {
+	if x != nil {
+		return x.MaxAgeNs
+	}
+	return 0
+}
+
+// Traffic is a TrafficPolicy, or what several make.
+type Traffic struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          []*Name                `protobuf:"bytes,1,rep,name=from,proto3" json:"from,omitempty"`
+	Retry         *Retry                 `protobuf:"bytes,2,opt,name=retry,proto3" json:"retry,omitempty"`
+	Timeouts      *Timeouts              `protobuf:"bytes,3,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
+	Breaker       *Breaker               `protobuf:"bytes,4,opt,name=breaker,proto3" json:"breaker,omitempty"`
+	Balance       *Balance               `protobuf:"bytes,5,opt,name=balance,proto3" json:"balance,omitempty"`
+	Limit         *Limit                 `protobuf:"bytes,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	Faults        []*Fault               `protobuf:"bytes,7,rep,name=faults,proto3" json:"faults,omitempty"`
+	Protocol      Protocol               `protobuf:"varint,8,opt,name=protocol,proto3,enum=fairlead.control.v1.Protocol" json:"protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Traffic) Reset() {
+	*x = Traffic{}
+	mi := &file_control_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Traffic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Traffic) ProtoMessage() {}
+
+func (x *Traffic) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
+func (*Traffic) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Traffic) GetFrom() []*Name {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Traffic) GetRetry() *Retry {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+func (x *Traffic) GetTimeouts() *Timeouts {
+	if x != nil {
+		return x.Timeouts
+	}
+	return nil
+}
+
+func (x *Traffic) GetBreaker() *Breaker {
+	if x != nil {
+		return x.Breaker
+	}
+	return nil
+}
+
+func (x *Traffic) GetBalance() *Balance {
+	if x != nil {
+		return x.Balance
+	}
+	return nil
+}
+
+func (x *Traffic) GetLimit() *Limit {
+	if x != nil {
+		return x.Limit
+	}
+	return nil
+}
+
+func (x *Traffic) GetFaults() []*Fault {
+	if x != nil {
+		return x.Faults
+	}
+	return nil
+}
+
+func (x *Traffic) GetProtocol() Protocol {
+	if x != nil {
+		return x.Protocol
+	}
+	return Protocol_PROTOCOL_UNSPECIFIED
+}
+
+type Retry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Statuses      []*StatusRange         `protobuf:"bytes,1,rep,name=statuses,proto3" json:"statuses,omitempty"`
+	Grpc          []uint32               `protobuf:"varint,2,rep,packed,name=grpc,proto3" json:"grpc,omitempty"`
+	Connect       bool                   `protobuf:"varint,3,opt,name=connect,proto3" json:"connect,omitempty"`
+	Limit         uint32                 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	AttemptNs     int64                  `protobuf:"varint,5,opt,name=attempt_ns,json=attemptNs,proto3" json:"attempt_ns,omitempty"`
+	BackoffNs     int64                  `protobuf:"varint,6,opt,name=backoff_ns,json=backoffNs,proto3" json:"backoff_ns,omitempty"`
+	Ratio         float64                `protobuf:"fixed64,7,opt,name=ratio,proto3" json:"ratio,omitempty"`
+	Floor         float64                `protobuf:"fixed64,8,opt,name=floor,proto3" json:"floor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retry) Reset() {
+	*x = Retry{}
+	mi := &file_control_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retry) ProtoMessage() {}
+
+func (x *Retry) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retry.ProtoReflect.Descriptor instead.
+func (*Retry) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Retry) GetStatuses() []*StatusRange {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
+func (x *Retry) GetGrpc() []uint32 {
+	if x != nil {
+		return x.Grpc
+	}
+	return nil
+}
+
+func (x *Retry) GetConnect() bool {
+	if x != nil {
+		return x.Connect
+	}
+	return false
+}
+
+func (x *Retry) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Retry) GetAttemptNs() int64 {
+	if x != nil {
+		return x.AttemptNs
+	}
+	return 0
+}
+
+func (x *Retry) GetBackoffNs() int64 {
+	if x != nil {
+		return x.BackoffNs
+	}
+	return 0
+}
+
+func (x *Retry) GetRatio() float64 {
+	if x != nil {
+		return x.Ratio
+	}
+	return 0
+}
+
+func (x *Retry) GetFloor() float64 {
+	if x != nil {
+		return x.Floor
+	}
+	return 0
+}
+
+type StatusRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	First         uint32                 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
+	Last          uint32                 `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatusRange) Reset() {
+	*x = StatusRange{}
+	mi := &file_control_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatusRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatusRange) ProtoMessage() {}
+
+func (x *StatusRange) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatusRange.ProtoReflect.Descriptor instead.
+func (*StatusRange) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *StatusRange) GetFirst() uint32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *StatusRange) GetLast() uint32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+type Timeouts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestNs     int64                  `protobuf:"varint,1,opt,name=request_ns,json=requestNs,proto3" json:"request_ns,omitempty"`
+	AttemptNs     int64                  `protobuf:"varint,2,opt,name=attempt_ns,json=attemptNs,proto3" json:"attempt_ns,omitempty"`
+	IdleNs        int64                  `protobuf:"varint,3,opt,name=idle_ns,json=idleNs,proto3" json:"idle_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Timeouts) Reset() {
+	*x = Timeouts{}
+	mi := &file_control_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Timeouts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Timeouts) ProtoMessage() {}
+
+func (x *Timeouts) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
+func (*Timeouts) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Timeouts) GetRequestNs() int64 {
+	if x != nil {
+		return x.RequestNs
+	}
+	return 0
+}
+
+func (x *Timeouts) GetAttemptNs() int64 {
+	if x != nil {
+		return x.AttemptNs
+	}
+	return 0
+}
+
+func (x *Timeouts) GetIdleNs() int64 {
+	if x != nil {
+		return x.IdleNs
+	}
+	return 0
+}
+
+type Breaker struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Consecutive   uint32                 `protobuf:"varint,1,opt,name=consecutive,proto3" json:"consecutive,omitempty"`
+	SuccessRate   float64                `protobuf:"fixed64,2,opt,name=success_rate,json=successRate,proto3" json:"success_rate,omitempty"`
+	Requests      uint32                 `protobuf:"varint,3,opt,name=requests,proto3" json:"requests,omitempty"`
+	WindowNs      int64                  `protobuf:"varint,4,opt,name=window_ns,json=windowNs,proto3" json:"window_ns,omitempty"`
+	MinNs         int64                  `protobuf:"varint,5,opt,name=min_ns,json=minNs,proto3" json:"min_ns,omitempty"`
+	MaxNs         int64                  `protobuf:"varint,6,opt,name=max_ns,json=maxNs,proto3" json:"max_ns,omitempty"`
+	Jitter        float64                `protobuf:"fixed64,7,opt,name=jitter,proto3" json:"jitter,omitempty"`
+	Connections   uint32                 `protobuf:"varint,8,opt,name=connections,proto3" json:"connections,omitempty"`
+	Pending       uint32                 `protobuf:"varint,9,opt,name=pending,proto3" json:"pending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Breaker) Reset() {
+	*x = Breaker{}
+	mi := &file_control_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Breaker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Breaker) ProtoMessage() {}
+
+func (x *Breaker) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
+func (*Breaker) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *Breaker) GetConsecutive() uint32 {
+	if x != nil {
+		return x.Consecutive
+	}
+	return 0
+}
+
+func (x *Breaker) GetSuccessRate() float64 {
+	if x != nil {
+		return x.SuccessRate
+	}
+	return 0
+}
+
+func (x *Breaker) GetRequests() uint32 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Breaker) GetWindowNs() int64 {
+	if x != nil {
+		return x.WindowNs
+	}
+	return 0
+}
+
+func (x *Breaker) GetMinNs() int64 {
+	if x != nil {
+		return x.MinNs
+	}
+	return 0
+}
+
+func (x *Breaker) GetMaxNs() int64 {
+	if x != nil {
+		return x.MaxNs
+	}
+	return 0
+}
+
+func (x *Breaker) GetJitter() float64 {
+	if x != nil {
+		return x.Jitter
+	}
+	return 0
+}
+
+func (x *Breaker) GetConnections() uint32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *Breaker) GetPending() uint32 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+type Balance struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Algorithm     Algorithm              `protobuf:"varint,1,opt,name=algorithm,proto3,enum=fairlead.control.v1.Algorithm" json:"algorithm,omitempty"`
+	HashOn        HashSource             `protobuf:"varint,2,opt,name=hash_on,json=hashOn,proto3,enum=fairlead.control.v1.HashSource" json:"hash_on,omitempty"`
+	HashName      string                 `protobuf:"bytes,3,opt,name=hash_name,json=hashName,proto3" json:"hash_name,omitempty"`
+	SlowStartNs   int64                  `protobuf:"varint,4,opt,name=slow_start_ns,json=slowStartNs,proto3" json:"slow_start_ns,omitempty"`
+	Zone          bool                   `protobuf:"varint,5,opt,name=zone,proto3" json:"zone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Balance) Reset() {
+	*x = Balance{}
+	mi := &file_control_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Balance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Balance) ProtoMessage() {}
+
+func (x *Balance) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Balance.ProtoReflect.Descriptor instead.
+func (*Balance) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *Balance) GetAlgorithm() Algorithm {
+	if x != nil {
+		return x.Algorithm
+	}
+	return Algorithm_ALGORITHM_PEAK_EWMA
+}
+
+func (x *Balance) GetHashOn() HashSource {
+	if x != nil {
+		return x.HashOn
+	}
+	return HashSource_HASH_SOURCE_ADDRESS
+}
+
+func (x *Balance) GetHashName() string {
+	if x != nil {
+		return x.HashName
+	}
+	return ""
+}
+
+func (x *Balance) GetSlowStartNs() int64 {
+	if x != nil {
+		return x.SlowStartNs
+	}
+	return 0
+}
+
+func (x *Balance) GetZone() bool {
+	if x != nil {
+		return x.Zone
+	}
+	return false
+}
+
+type Limit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Total         *Rate                  `protobuf:"bytes,1,opt,name=total,proto3" json:"total,omitempty"`
+	Each          *Rate                  `protobuf:"bytes,2,opt,name=each,proto3" json:"each,omitempty"`
+	Except        map[string]*Rate       `protobuf:"bytes,3,rep,name=except,proto3" json:"except,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by SPIFFE ID
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limit) Reset() {
+	*x = Limit{}
+	mi := &file_control_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limit) ProtoMessage() {}
+
+func (x *Limit) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limit.ProtoReflect.Descriptor instead.
+func (*Limit) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Limit) GetTotal() *Rate {
+	if x != nil {
+		return x.Total
+	}
+	return nil
+}
+
+func (x *Limit) GetEach() *Rate {
+	if x != nil {
+		return x.Each
+	}
+	return nil
+}
+
+func (x *Limit) GetExcept() map[string]*Rate {
+	if x != nil {
+		return x.Except
+	}
+	return nil
+}
+
+type Rate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PerSecond     float64                `protobuf:"fixed64,1,opt,name=per_second,json=perSecond,proto3" json:"per_second,omitempty"`
+	Burst         uint32                 `protobuf:"varint,2,opt,name=burst,proto3" json:"burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rate) Reset() {
+	*x = Rate{}
+	mi := &file_control_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rate) ProtoMessage() {}
+
+func (x *Rate) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rate.ProtoReflect.Descriptor instead.
+func (*Rate) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *Rate) GetPerSecond() float64 {
+	if x != nil {
+		return x.PerSecond
+	}
+	return 0
+}
+
+func (x *Rate) GetBurst() uint32 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
+type Fault struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Match         []*Match               `protobuf:"bytes,1,rep,name=match,proto3" json:"match,omitempty"`
+	Percent       float64                `protobuf:"fixed64,2,opt,name=percent,proto3" json:"percent,omitempty"`
+	DelayNs       int64                  `protobuf:"varint,3,opt,name=delay_ns,json=delayNs,proto3" json:"delay_ns,omitempty"`
+	Status        uint32                 `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`
+	Grpc          uint32                 `protobuf:"varint,5,opt,name=grpc,proto3" json:"grpc,omitempty"`
+	Abort         bool                   `protobuf:"varint,6,opt,name=abort,proto3" json:"abort,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fault) Reset() {
+	*x = Fault{}
+	mi := &file_control_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fault) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fault) ProtoMessage() {}
+
+func (x *Fault) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fault.ProtoReflect.Descriptor instead.
+func (*Fault) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *Fault) GetMatch() []*Match {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *Fault) GetPercent() float64 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *Fault) GetDelayNs() int64 {
+	if x != nil {
+		return x.DelayNs
+	}
+	return 0
+}
+
+func (x *Fault) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Fault) GetGrpc() uint32 {
+	if x != nil {
+		return x.Grpc
+	}
+	return 0
+}
+
+func (x *Fault) GetAbort() bool {
+	if x != nil {
+		return x.Abort
+	}
+	return false
+}
+
+// Authorization is an AuthorizationPolicy. A node fails closed where it does not understand one: an action that it does not know
+// denies, a part of a rule that it does not know matches for DENY and does not for ALLOW.
+type Authorization struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          *Name                  `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Action        Action                 `protobuf:"varint,2,opt,name=action,proto3,enum=fairlead.control.v1.Action" json:"action,omitempty"`
+	Mesh          bool                   `protobuf:"varint,3,opt,name=mesh,proto3" json:"mesh,omitempty"`
+	All           string                 `protobuf:"bytes,4,opt,name=all,proto3" json:"all,omitempty"` // the namespace all pods of which it is about
+	Ports         []uint32               `protobuf:"varint,5,rep,packed,name=ports,proto3" json:"ports,omitempty"`
+	Rules         []*AuthRule            `protobuf:"bytes,6,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Authorization) Reset() {
+	*x = Authorization{}
+	mi := &file_control_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Authorization) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Authorization) ProtoMessage() {}
+
+func (x *Authorization) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Authorization.ProtoReflect.Descriptor instead.
+func (*Authorization) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Authorization) GetName() *Name {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *Authorization) GetAction() Action {
+	if x != nil {
+		return x.Action
+	}
+	return Action_ACTION_ALLOW
+}
+
+func (x *Authorization) GetMesh() bool {
+	if x != nil {
+		return x.Mesh
+	}
+	return false
+}
+
+func (x *Authorization) GetAll() string {
+	if x != nil {
+		return x.All
+	}
+	return ""
+}
+
+func (x *Authorization) GetPorts() []uint32 {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *Authorization) GetRules() []*AuthRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+type AuthRule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          []*Peer                `protobuf:"bytes,1,rep,name=from,proto3" json:"from,omitempty"`
+	To            []*Operation           `protobuf:"bytes,2,rep,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthRule) Reset() {
+	*x = AuthRule{}
+	mi := &file_control_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthRule) ProtoMessage() {}
+
+func (x *AuthRule) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthRule.ProtoReflect.Descriptor instead.
+func (*AuthRule) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *AuthRule) GetFrom() []*Peer {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *AuthRule) GetTo() []*Operation {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+type Peer struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Ids             []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	Accounts        []*Account             `protobuf:"bytes,2,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	Namespaces      []string               `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	Cidrs           []*Prefix              `protobuf:"bytes,4,rep,name=cidrs,proto3" json:"cidrs,omitempty"`
+	Except          []*Prefix              `protobuf:"bytes,5,rep,name=except,proto3" json:"except,omitempty"`
+	Authenticated   bool                   `protobuf:"varint,6,opt,name=authenticated,proto3" json:"authenticated,omitempty"`
+	Unauthenticated bool                   `protobuf:"varint,7,opt,name=unauthenticated,proto3" json:"unauthenticated,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Peer) Reset() {
+	*x = Peer{}
+	mi := &file_control_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Peer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Peer) ProtoMessage() {}
+
+func (x *Peer) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Peer.ProtoReflect.Descriptor instead.
+func (*Peer) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *Peer) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *Peer) GetAccounts() []*Account {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+func (x *Peer) GetNamespaces() []string {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *Peer) GetCidrs() []*Prefix {
+	if x != nil {
+		return x.Cidrs
+	}
+	return nil
+}
+
+func (x *Peer) GetExcept() []*Prefix {
+	if x != nil {
+		return x.Except
+	}
+	return nil
+}
+
+func (x *Peer) GetAuthenticated() bool {
+	if x != nil {
+		return x.Authenticated
+	}
+	return false
+}
+
+func (x *Peer) GetUnauthenticated() bool {
+	if x != nil {
+		return x.Unauthenticated
+	}
+	return false
+}
+
+type Prefix struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       []byte                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // 4 or 16 bytes
+	Bits          uint32                 `protobuf:"varint,2,opt,name=bits,proto3" json:"bits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Prefix) Reset() {
+	*x = Prefix{}
+	mi := &file_control_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Prefix) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Prefix) ProtoMessage() {}
+
+func (x *Prefix) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Prefix.ProtoReflect.Descriptor instead.
+func (*Prefix) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *Prefix) GetAddress() []byte {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *Prefix) GetBits() uint32 {
+	if x != nil {
+		return x.Bits
+	}
+	return 0
+}
+
+type Operation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Matches       []*Match               `protobuf:"bytes,1,rep,name=matches,proto3" json:"matches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Operation) Reset() {
+	*x = Operation{}
+	mi := &file_control_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Operation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Operation) ProtoMessage() {}
+
+func (x *Operation) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Operation.ProtoReflect.Descriptor instead.
+func (*Operation) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *Operation) GetMatches() []*Match {
+	if x != nil {
+		return x.Matches
+	}
+	return nil
+}
+
 // State is the whole state of one node. It is signed as bytes, with the controller's key.
 type State struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1702,7 +4158,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +4170,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +4183,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{22}
+	return file_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *State) GetNode() string {
@@ -1762,7 +4218,7 @@ type SignedState struct {
 
 func (x *SignedState) Reset() {
 	*x = SignedState{}
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +4230,7 @@ func (x *SignedState) String() string {
 func (*SignedState) ProtoMessage() {}
 
 func (x *SignedState) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +4243,7 @@ func (x *SignedState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedState.ProtoReflect.Descriptor instead.
 func (*SignedState) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{23}
+	return file_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SignedState) GetState() []byte {
@@ -1820,7 +4276,7 @@ type PodsDown_Pods struct {
 
 func (x *PodsDown_Pods) Reset() {
 	*x = PodsDown_Pods{}
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1832,7 +4288,7 @@ func (x *PodsDown_Pods) String() string {
 func (*PodsDown_Pods) ProtoMessage() {}
 
 func (x *PodsDown_Pods) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1864,7 +4320,7 @@ type PodsDown_Namespaces struct {
 
 func (x *PodsDown_Namespaces) Reset() {
 	*x = PodsDown_Namespaces{}
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +4332,7 @@ func (x *PodsDown_Namespaces) String() string {
 func (*PodsDown_Namespaces) ProtoMessage() {}
 
 func (x *PodsDown_Namespaces) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +4428,7 @@ const file_control_proto_rawDesc = "" +
 	"\x0e_subscribe_all\"x\n" +
 	"\fDiscoverDown\x120\n" +
 	"\x05delta\x18\x01 \x01(\v2\x1a.fairlead.control.v1.DeltaR\x05delta\x126\n" +
-	"\x05state\x18\x02 \x01(\v2 .fairlead.control.v1.SignedStateR\x05state\"\xf1\x03\n" +
+	"\x05state\x18\x02 \x01(\v2 .fairlead.control.v1.SignedStateR\x05state\"\xfa\x05\n" +
 	"\x05Delta\x12\x14\n" +
 	"\x05reset\x18\x01 \x01(\bR\x05reset\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12,\n" +
@@ -1986,7 +4442,12 @@ const file_control_proto_rawDesc = "" +
 	"\tendpoints\x18\t \x03(\v2\x1e.fairlead.control.v1.EndpointsR\tendpoints\x12@\n" +
 	"\x0egone_endpoints\x18\n" +
 	" \x03(\v2\x19.fairlead.control.v1.NameR\rgoneEndpoints\x12#\n" +
-	"\rall_endpoints\x18\v \x01(\bR\fallEndpoints\"\xcb\x02\n" +
+	"\rall_endpoints\x18\v \x01(\bR\fallEndpoints\x123\n" +
+	"\x06routes\x18\f \x03(\v2\x1b.fairlead.control.v1.RoutesR\x06routes\x12:\n" +
+	"\vgone_routes\x18\r \x03(\v2\x19.fairlead.control.v1.NameR\n" +
+	"goneRoutes\x12J\n" +
+	"\x0eauthorizations\x18\x0e \x03(\v2\".fairlead.control.v1.AuthorizationR\x0eauthorizations\x12J\n" +
+	"\x13gone_authorizations\x18\x0f \x03(\v2\x19.fairlead.control.v1.NameR\x12goneAuthorizations\"\x87\x03\n" +
 	"\x03Pod\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12-\n" +
 	"\x04name\x18\x02 \x01(\v2\x19.fairlead.control.v1.NameR\x04name\x126\n" +
@@ -1996,7 +4457,12 @@ const file_control_proto_rawDesc = "" +
 	"\taddresses\x18\x06 \x03(\fR\taddresses\x12\x17\n" +
 	"\ain_mesh\x18\a \x01(\bR\x06inMesh\x12\x19\n" +
 	"\bhost_net\x18\b \x01(\bR\ahostNet\x12I\n" +
-	"\x0edefault_policy\x18\t \x01(\x0e2\".fairlead.control.v1.DefaultPolicyR\rdefaultPolicy\"L\n" +
+	"\x0edefault_policy\x18\t \x01(\x0e2\".fairlead.control.v1.DefaultPolicyR\rdefaultPolicy\x12:\n" +
+	"\bpolicies\x18\n" +
+	" \x03(\v2\x1e.fairlead.control.v1.PolicyRefR\bpolicies\"R\n" +
+	"\tPolicyRef\x121\n" +
+	"\x06policy\x18\x01 \x01(\v2\x19.fairlead.control.v1.NameR\x06policy\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\"L\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x1c\n" +
@@ -2028,7 +4494,178 @@ const file_control_proto_rawDesc = "" +
 	"\x04zone\x18\x04 \x01(\tR\x04zone\x12\x14\n" +
 	"\x05ready\x18\x05 \x01(\bR\x05ready\x12\x18\n" +
 	"\aserving\x18\x06 \x01(\bR\aserving\x12 \n" +
-	"\vterminating\x18\a \x01(\bR\vterminating\"j\n" +
+	"\vterminating\x18\a \x01(\bR\vterminating\"t\n" +
+	"\x06Routes\x123\n" +
+	"\aservice\x18\x01 \x01(\v2\x19.fairlead.control.v1.NameR\aservice\x125\n" +
+	"\x05ports\x18\x02 \x03(\v2\x1f.fairlead.control.v1.PortRoutesR\x05ports\"\x8d\x02\n" +
+	"\n" +
+	"PortRoutes\x12\x12\n" +
+	"\x04port\x18\x01 \x01(\rR\x04port\x12\x1a\n" +
+	"\bconsumer\x18\x02 \x01(\tR\bconsumer\x122\n" +
+	"\x04kind\x18\x03 \x01(\x0e2\x1e.fairlead.control.v1.RouteKindR\x04kind\x12/\n" +
+	"\x05rules\x18\x04 \x03(\v2\x19.fairlead.control.v1.RuleR\x05rules\x124\n" +
+	"\x05order\x18\x05 \x03(\v2\x1e.fairlead.control.v1.RuleMatchR\x05order\x124\n" +
+	"\x06policy\x18\x06 \x01(\v2\x1c.fairlead.control.v1.TrafficR\x06policy\"\xfd\x02\n" +
+	"\x04Rule\x122\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1e.fairlead.control.v1.RouteKindR\x04kind\x12/\n" +
+	"\x05route\x18\x02 \x01(\v2\x19.fairlead.control.v1.NameR\x05route\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index\x12\x14\n" +
+	"\x05title\x18\x04 \x01(\tR\x05title\x126\n" +
+	"\afilters\x18\x05 \x01(\v2\x1c.fairlead.control.v1.FiltersR\afilters\x128\n" +
+	"\bbackends\x18\x06 \x03(\v2\x1c.fairlead.control.v1.BackendR\bbackends\x12\x1d\n" +
+	"\n" +
+	"request_ns\x18\a \x01(\x03R\trequestNs\x12\x1d\n" +
+	"\n" +
+	"attempt_ns\x18\b \x01(\x03R\tattemptNs\x124\n" +
+	"\x06policy\x18\t \x01(\v2\x1c.fairlead.control.v1.TrafficR\x06policy\"\xba\x01\n" +
+	"\aBackend\x123\n" +
+	"\aservice\x18\x01 \x01(\v2\x19.fairlead.control.v1.NameR\aservice\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12\x16\n" +
+	"\x06weight\x18\x03 \x01(\rR\x06weight\x126\n" +
+	"\afilters\x18\x04 \x01(\v2\x1c.fairlead.control.v1.FiltersR\afilters\x12\x16\n" +
+	"\x06broken\x18\x05 \x01(\tR\x06broken\"Q\n" +
+	"\tRuleMatch\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\rR\x04rule\x120\n" +
+	"\x05match\x18\x02 \x01(\v2\x1a.fairlead.control.v1.MatchR\x05match\"\xf3\x01\n" +
+	"\x05Match\x12:\n" +
+	"\tpath_kind\x18\x01 \x01(\x0e2\x1d.fairlead.control.v1.PathKindR\bpathKind\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
+	"\x06method\x18\x03 \x01(\tR\x06method\x129\n" +
+	"\aheaders\x18\x04 \x03(\v2\x1f.fairlead.control.v1.FieldMatchR\aheaders\x125\n" +
+	"\x05query\x18\x05 \x03(\v2\x1f.fairlead.control.v1.FieldMatchR\x05query\x12\x10\n" +
+	"\x03sni\x18\x06 \x01(\tR\x03sni\"L\n" +
+	"\n" +
+	"FieldMatch\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x14\n" +
+	"\x05regex\x18\x03 \x01(\bR\x05regex\"\xd8\x02\n" +
+	"\aFilters\x128\n" +
+	"\arequest\x18\x01 \x01(\v2\x1e.fairlead.control.v1.FieldEditR\arequest\x12:\n" +
+	"\bresponse\x18\x02 \x01(\v2\x1e.fairlead.control.v1.FieldEditR\bresponse\x129\n" +
+	"\bredirect\x18\x03 \x01(\v2\x1d.fairlead.control.v1.RedirectR\bredirect\x126\n" +
+	"\arewrite\x18\x04 \x01(\v2\x1c.fairlead.control.v1.RewriteR\arewrite\x125\n" +
+	"\amirrors\x18\x05 \x03(\v2\x1b.fairlead.control.v1.MirrorR\amirrors\x12-\n" +
+	"\x04cors\x18\x06 \x01(\v2\x19.fairlead.control.v1.CorsR\x04cors\"\x89\x01\n" +
+	"\tFieldEdit\x121\n" +
+	"\x03set\x18\x01 \x03(\v2\x1f.fairlead.control.v1.FieldValueR\x03set\x121\n" +
+	"\x03add\x18\x02 \x03(\v2\x1f.fairlead.control.v1.FieldValueR\x03add\x12\x16\n" +
+	"\x06remove\x18\x03 \x03(\tR\x06remove\"6\n" +
+	"\n" +
+	"FieldValue\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x95\x01\n" +
+	"\bRedirect\x12\x16\n" +
+	"\x06scheme\x18\x01 \x01(\tR\x06scheme\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x121\n" +
+	"\x04path\x18\x04 \x01(\v2\x1d.fairlead.control.v1.PathEditR\x04path\x12\x16\n" +
+	"\x06status\x18\x05 \x01(\rR\x06status\"P\n" +
+	"\aRewrite\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x121\n" +
+	"\x04path\x18\x02 \x01(\v2\x1d.fairlead.control.v1.PathEditR\x04path\"W\n" +
+	"\bPathEdit\x125\n" +
+	"\x04kind\x18\x01 \x01(\x0e2!.fairlead.control.v1.PathEditKindR\x04kind\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"d\n" +
+	"\x06Mirror\x126\n" +
+	"\abackend\x18\x01 \x01(\v2\x1c.fairlead.control.v1.BackendR\abackend\x12\x12\n" +
+	"\x04part\x18\x02 \x01(\rR\x04part\x12\x0e\n" +
+	"\x02of\x18\x03 \x01(\rR\x02of\"\xac\x01\n" +
+	"\x04Cors\x12\x18\n" +
+	"\aorigins\x18\x01 \x03(\tR\aorigins\x12 \n" +
+	"\vcredentials\x18\x02 \x01(\bR\vcredentials\x12\x18\n" +
+	"\amethods\x18\x03 \x03(\tR\amethods\x12\x18\n" +
+	"\aheaders\x18\x04 \x03(\tR\aheaders\x12\x16\n" +
+	"\x06expose\x18\x05 \x03(\tR\x06expose\x12\x1c\n" +
+	"\n" +
+	"max_age_ns\x18\x06 \x01(\x03R\bmaxAgeNs\"\xb6\x03\n" +
+	"\aTraffic\x12-\n" +
+	"\x04from\x18\x01 \x03(\v2\x19.fairlead.control.v1.NameR\x04from\x120\n" +
+	"\x05retry\x18\x02 \x01(\v2\x1a.fairlead.control.v1.RetryR\x05retry\x129\n" +
+	"\btimeouts\x18\x03 \x01(\v2\x1d.fairlead.control.v1.TimeoutsR\btimeouts\x126\n" +
+	"\abreaker\x18\x04 \x01(\v2\x1c.fairlead.control.v1.BreakerR\abreaker\x126\n" +
+	"\abalance\x18\x05 \x01(\v2\x1c.fairlead.control.v1.BalanceR\abalance\x120\n" +
+	"\x05limit\x18\x06 \x01(\v2\x1a.fairlead.control.v1.LimitR\x05limit\x122\n" +
+	"\x06faults\x18\a \x03(\v2\x1a.fairlead.control.v1.FaultR\x06faults\x129\n" +
+	"\bprotocol\x18\b \x01(\x0e2\x1d.fairlead.control.v1.ProtocolR\bprotocol\"\xf3\x01\n" +
+	"\x05Retry\x12<\n" +
+	"\bstatuses\x18\x01 \x03(\v2 .fairlead.control.v1.StatusRangeR\bstatuses\x12\x12\n" +
+	"\x04grpc\x18\x02 \x03(\rR\x04grpc\x12\x18\n" +
+	"\aconnect\x18\x03 \x01(\bR\aconnect\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x1d\n" +
+	"\n" +
+	"attempt_ns\x18\x05 \x01(\x03R\tattemptNs\x12\x1d\n" +
+	"\n" +
+	"backoff_ns\x18\x06 \x01(\x03R\tbackoffNs\x12\x14\n" +
+	"\x05ratio\x18\a \x01(\x01R\x05ratio\x12\x14\n" +
+	"\x05floor\x18\b \x01(\x01R\x05floor\"7\n" +
+	"\vStatusRange\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\rR\x05first\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\rR\x04last\"a\n" +
+	"\bTimeouts\x12\x1d\n" +
+	"\n" +
+	"request_ns\x18\x01 \x01(\x03R\trequestNs\x12\x1d\n" +
+	"\n" +
+	"attempt_ns\x18\x02 \x01(\x03R\tattemptNs\x12\x17\n" +
+	"\aidle_ns\x18\x03 \x01(\x03R\x06idleNs\"\x89\x02\n" +
+	"\aBreaker\x12 \n" +
+	"\vconsecutive\x18\x01 \x01(\rR\vconsecutive\x12!\n" +
+	"\fsuccess_rate\x18\x02 \x01(\x01R\vsuccessRate\x12\x1a\n" +
+	"\brequests\x18\x03 \x01(\rR\brequests\x12\x1b\n" +
+	"\twindow_ns\x18\x04 \x01(\x03R\bwindowNs\x12\x15\n" +
+	"\x06min_ns\x18\x05 \x01(\x03R\x05minNs\x12\x15\n" +
+	"\x06max_ns\x18\x06 \x01(\x03R\x05maxNs\x12\x16\n" +
+	"\x06jitter\x18\a \x01(\x01R\x06jitter\x12 \n" +
+	"\vconnections\x18\b \x01(\rR\vconnections\x12\x18\n" +
+	"\apending\x18\t \x01(\rR\apending\"\xd6\x01\n" +
+	"\aBalance\x12<\n" +
+	"\talgorithm\x18\x01 \x01(\x0e2\x1e.fairlead.control.v1.AlgorithmR\talgorithm\x128\n" +
+	"\ahash_on\x18\x02 \x01(\x0e2\x1f.fairlead.control.v1.HashSourceR\x06hashOn\x12\x1b\n" +
+	"\thash_name\x18\x03 \x01(\tR\bhashName\x12\"\n" +
+	"\rslow_start_ns\x18\x04 \x01(\x03R\vslowStartNs\x12\x12\n" +
+	"\x04zone\x18\x05 \x01(\bR\x04zone\"\xfd\x01\n" +
+	"\x05Limit\x12/\n" +
+	"\x05total\x18\x01 \x01(\v2\x19.fairlead.control.v1.RateR\x05total\x12-\n" +
+	"\x04each\x18\x02 \x01(\v2\x19.fairlead.control.v1.RateR\x04each\x12>\n" +
+	"\x06except\x18\x03 \x03(\v2&.fairlead.control.v1.Limit.ExceptEntryR\x06except\x1aT\n" +
+	"\vExceptEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12/\n" +
+	"\x05value\x18\x02 \x01(\v2\x19.fairlead.control.v1.RateR\x05value:\x028\x01\";\n" +
+	"\x04Rate\x12\x1d\n" +
+	"\n" +
+	"per_second\x18\x01 \x01(\x01R\tperSecond\x12\x14\n" +
+	"\x05burst\x18\x02 \x01(\rR\x05burst\"\xb0\x01\n" +
+	"\x05Fault\x120\n" +
+	"\x05match\x18\x01 \x03(\v2\x1a.fairlead.control.v1.MatchR\x05match\x12\x18\n" +
+	"\apercent\x18\x02 \x01(\x01R\apercent\x12\x19\n" +
+	"\bdelay_ns\x18\x03 \x01(\x03R\adelayNs\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\rR\x06status\x12\x12\n" +
+	"\x04grpc\x18\x05 \x01(\rR\x04grpc\x12\x14\n" +
+	"\x05abort\x18\x06 \x01(\bR\x05abort\"\xe4\x01\n" +
+	"\rAuthorization\x12-\n" +
+	"\x04name\x18\x01 \x01(\v2\x19.fairlead.control.v1.NameR\x04name\x123\n" +
+	"\x06action\x18\x02 \x01(\x0e2\x1b.fairlead.control.v1.ActionR\x06action\x12\x12\n" +
+	"\x04mesh\x18\x03 \x01(\bR\x04mesh\x12\x10\n" +
+	"\x03all\x18\x04 \x01(\tR\x03all\x12\x14\n" +
+	"\x05ports\x18\x05 \x03(\rR\x05ports\x123\n" +
+	"\x05rules\x18\x06 \x03(\v2\x1d.fairlead.control.v1.AuthRuleR\x05rules\"i\n" +
+	"\bAuthRule\x12-\n" +
+	"\x04from\x18\x01 \x03(\v2\x19.fairlead.control.v1.PeerR\x04from\x12.\n" +
+	"\x02to\x18\x02 \x03(\v2\x1e.fairlead.control.v1.OperationR\x02to\"\xaa\x02\n" +
+	"\x04Peer\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\x128\n" +
+	"\baccounts\x18\x02 \x03(\v2\x1c.fairlead.control.v1.AccountR\baccounts\x12\x1e\n" +
+	"\n" +
+	"namespaces\x18\x03 \x03(\tR\n" +
+	"namespaces\x121\n" +
+	"\x05cidrs\x18\x04 \x03(\v2\x1b.fairlead.control.v1.PrefixR\x05cidrs\x123\n" +
+	"\x06except\x18\x05 \x03(\v2\x1b.fairlead.control.v1.PrefixR\x06except\x12$\n" +
+	"\rauthenticated\x18\x06 \x01(\bR\rauthenticated\x12(\n" +
+	"\x0funauthenticated\x18\a \x01(\bR\x0funauthenticated\"6\n" +
+	"\x06Prefix\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
+	"\x04bits\x18\x02 \x01(\rR\x04bits\"A\n" +
+	"\tOperation\x124\n" +
+	"\amatches\x18\x01 \x03(\v2\x1a.fairlead.control.v1.MatchR\amatches\"j\n" +
 	"\x05State\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1b\n" +
 	"\tsigned_at\x18\x02 \x01(\x03R\bsignedAt\x120\n" +
@@ -2048,7 +4685,36 @@ const file_control_proto_rawDesc = "" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPROTOCOL_TCP\x10\x01\x12\x12\n" +
 	"\x0ePROTOCOL_HTTP1\x10\x02\x12\x12\n" +
-	"\x0ePROTOCOL_HTTP2\x10\x032\xf8\x01\n" +
+	"\x0ePROTOCOL_HTTP2\x10\x03*y\n" +
+	"\tRouteKind\x12\x1a\n" +
+	"\x16ROUTE_KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eROUTE_KIND_TCP\x10\x01\x12\x12\n" +
+	"\x0eROUTE_KIND_TLS\x10\x02\x12\x13\n" +
+	"\x0fROUTE_KIND_HTTP\x10\x03\x12\x13\n" +
+	"\x0fROUTE_KIND_GRPC\x10\x04*]\n" +
+	"\bPathKind\x12\x11\n" +
+	"\rPATH_KIND_ANY\x10\x00\x12\x13\n" +
+	"\x0fPATH_KIND_EXACT\x10\x01\x12\x14\n" +
+	"\x10PATH_KIND_PREFIX\x10\x02\x12\x13\n" +
+	"\x0fPATH_KIND_REGEX\x10\x03*\\\n" +
+	"\fPathEditKind\x12\x17\n" +
+	"\x13PATH_EDIT_KIND_KEEP\x10\x00\x12\x17\n" +
+	"\x13PATH_EDIT_KIND_FULL\x10\x01\x12\x1a\n" +
+	"\x16PATH_EDIT_KIND_MATCHED\x10\x02*{\n" +
+	"\tAlgorithm\x12\x17\n" +
+	"\x13ALGORITHM_PEAK_EWMA\x10\x00\x12\x1b\n" +
+	"\x17ALGORITHM_LEAST_REQUEST\x10\x01\x12\x19\n" +
+	"\x15ALGORITHM_ROUND_ROBIN\x10\x02\x12\x1d\n" +
+	"\x19ALGORITHM_CONSISTENT_HASH\x10\x03*U\n" +
+	"\n" +
+	"HashSource\x12\x17\n" +
+	"\x13HASH_SOURCE_ADDRESS\x10\x00\x12\x16\n" +
+	"\x12HASH_SOURCE_HEADER\x10\x01\x12\x16\n" +
+	"\x12HASH_SOURCE_COOKIE\x10\x02*=\n" +
+	"\x06Action\x12\x10\n" +
+	"\fACTION_ALLOW\x10\x00\x12\x0f\n" +
+	"\vACTION_DENY\x10\x01\x12\x10\n" +
+	"\fACTION_AUDIT\x10\x022\xf8\x01\n" +
 	"\n" +
 	"Controller\x12N\n" +
 	"\x05Issue\x12!.fairlead.control.v1.IssueRequest\x1a\".fairlead.control.v1.IssueResponse\x12F\n" +
@@ -2067,84 +4733,181 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_control_proto_goTypes = []any{
 	(Component)(0),              // 0: fairlead.control.v1.Component
 	(DefaultPolicy)(0),          // 1: fairlead.control.v1.DefaultPolicy
 	(Protocol)(0),               // 2: fairlead.control.v1.Protocol
-	(*Account)(nil),             // 3: fairlead.control.v1.Account
-	(*Name)(nil),                // 4: fairlead.control.v1.Name
-	(*IssueRequest)(nil),        // 5: fairlead.control.v1.IssueRequest
-	(*CertificateRequest)(nil),  // 6: fairlead.control.v1.CertificateRequest
-	(*IssueResponse)(nil),       // 7: fairlead.control.v1.IssueResponse
-	(*Issued)(nil),              // 8: fairlead.control.v1.Issued
-	(*Trust)(nil),               // 9: fairlead.control.v1.Trust
-	(*PodsUp)(nil),              // 10: fairlead.control.v1.PodsUp
-	(*Captured)(nil),            // 11: fairlead.control.v1.Captured
-	(*PodsDown)(nil),            // 12: fairlead.control.v1.PodsDown
-	(*Enrolment)(nil),           // 13: fairlead.control.v1.Enrolment
-	(*Namespace)(nil),           // 14: fairlead.control.v1.Namespace
-	(*DiscoverUp)(nil),          // 15: fairlead.control.v1.DiscoverUp
-	(*DiscoverDown)(nil),        // 16: fairlead.control.v1.DiscoverDown
-	(*Delta)(nil),               // 17: fairlead.control.v1.Delta
-	(*Pod)(nil),                 // 18: fairlead.control.v1.Pod
-	(*Node)(nil),                // 19: fairlead.control.v1.Node
-	(*Service)(nil),             // 20: fairlead.control.v1.Service
-	(*Port)(nil),                // 21: fairlead.control.v1.Port
-	(*Endpoints)(nil),           // 22: fairlead.control.v1.Endpoints
-	(*PortEndpoints)(nil),       // 23: fairlead.control.v1.PortEndpoints
-	(*Endpoint)(nil),            // 24: fairlead.control.v1.Endpoint
-	(*State)(nil),               // 25: fairlead.control.v1.State
-	(*SignedState)(nil),         // 26: fairlead.control.v1.SignedState
-	(*PodsDown_Pods)(nil),       // 27: fairlead.control.v1.PodsDown.Pods
-	(*PodsDown_Namespaces)(nil), // 28: fairlead.control.v1.PodsDown.Namespaces
+	(RouteKind)(0),              // 3: fairlead.control.v1.RouteKind
+	(PathKind)(0),               // 4: fairlead.control.v1.PathKind
+	(PathEditKind)(0),           // 5: fairlead.control.v1.PathEditKind
+	(Algorithm)(0),              // 6: fairlead.control.v1.Algorithm
+	(HashSource)(0),             // 7: fairlead.control.v1.HashSource
+	(Action)(0),                 // 8: fairlead.control.v1.Action
+	(*Account)(nil),             // 9: fairlead.control.v1.Account
+	(*Name)(nil),                // 10: fairlead.control.v1.Name
+	(*IssueRequest)(nil),        // 11: fairlead.control.v1.IssueRequest
+	(*CertificateRequest)(nil),  // 12: fairlead.control.v1.CertificateRequest
+	(*IssueResponse)(nil),       // 13: fairlead.control.v1.IssueResponse
+	(*Issued)(nil),              // 14: fairlead.control.v1.Issued
+	(*Trust)(nil),               // 15: fairlead.control.v1.Trust
+	(*PodsUp)(nil),              // 16: fairlead.control.v1.PodsUp
+	(*Captured)(nil),            // 17: fairlead.control.v1.Captured
+	(*PodsDown)(nil),            // 18: fairlead.control.v1.PodsDown
+	(*Enrolment)(nil),           // 19: fairlead.control.v1.Enrolment
+	(*Namespace)(nil),           // 20: fairlead.control.v1.Namespace
+	(*DiscoverUp)(nil),          // 21: fairlead.control.v1.DiscoverUp
+	(*DiscoverDown)(nil),        // 22: fairlead.control.v1.DiscoverDown
+	(*Delta)(nil),               // 23: fairlead.control.v1.Delta
+	(*Pod)(nil),                 // 24: fairlead.control.v1.Pod
+	(*PolicyRef)(nil),           // 25: fairlead.control.v1.PolicyRef
+	(*Node)(nil),                // 26: fairlead.control.v1.Node
+	(*Service)(nil),             // 27: fairlead.control.v1.Service
+	(*Port)(nil),                // 28: fairlead.control.v1.Port
+	(*Endpoints)(nil),           // 29: fairlead.control.v1.Endpoints
+	(*PortEndpoints)(nil),       // 30: fairlead.control.v1.PortEndpoints
+	(*Endpoint)(nil),            // 31: fairlead.control.v1.Endpoint
+	(*Routes)(nil),              // 32: fairlead.control.v1.Routes
+	(*PortRoutes)(nil),          // 33: fairlead.control.v1.PortRoutes
+	(*Rule)(nil),                // 34: fairlead.control.v1.Rule
+	(*Backend)(nil),             // 35: fairlead.control.v1.Backend
+	(*RuleMatch)(nil),           // 36: fairlead.control.v1.RuleMatch
+	(*Match)(nil),               // 37: fairlead.control.v1.Match
+	(*FieldMatch)(nil),          // 38: fairlead.control.v1.FieldMatch
+	(*Filters)(nil),             // 39: fairlead.control.v1.Filters
+	(*FieldEdit)(nil),           // 40: fairlead.control.v1.FieldEdit
+	(*FieldValue)(nil),          // 41: fairlead.control.v1.FieldValue
+	(*Redirect)(nil),            // 42: fairlead.control.v1.Redirect
+	(*Rewrite)(nil),             // 43: fairlead.control.v1.Rewrite
+	(*PathEdit)(nil),            // 44: fairlead.control.v1.PathEdit
+	(*Mirror)(nil),              // 45: fairlead.control.v1.Mirror
+	(*Cors)(nil),                // 46: fairlead.control.v1.Cors
+	(*Traffic)(nil),             // 47: fairlead.control.v1.Traffic
+	(*Retry)(nil),               // 48: fairlead.control.v1.Retry
+	(*StatusRange)(nil),         // 49: fairlead.control.v1.StatusRange
+	(*Timeouts)(nil),            // 50: fairlead.control.v1.Timeouts
+	(*Breaker)(nil),             // 51: fairlead.control.v1.Breaker
+	(*Balance)(nil),             // 52: fairlead.control.v1.Balance
+	(*Limit)(nil),               // 53: fairlead.control.v1.Limit
+	(*Rate)(nil),                // 54: fairlead.control.v1.Rate
+	(*Fault)(nil),               // 55: fairlead.control.v1.Fault
+	(*Authorization)(nil),       // 56: fairlead.control.v1.Authorization
+	(*AuthRule)(nil),            // 57: fairlead.control.v1.AuthRule
+	(*Peer)(nil),                // 58: fairlead.control.v1.Peer
+	(*Prefix)(nil),              // 59: fairlead.control.v1.Prefix
+	(*Operation)(nil),           // 60: fairlead.control.v1.Operation
+	(*State)(nil),               // 61: fairlead.control.v1.State
+	(*SignedState)(nil),         // 62: fairlead.control.v1.SignedState
+	(*PodsDown_Pods)(nil),       // 63: fairlead.control.v1.PodsDown.Pods
+	(*PodsDown_Namespaces)(nil), // 64: fairlead.control.v1.PodsDown.Namespaces
+	nil,                         // 65: fairlead.control.v1.Limit.ExceptEntry
 }
 var file_control_proto_depIdxs = []int32{
-	6,  // 0: fairlead.control.v1.IssueRequest.requests:type_name -> fairlead.control.v1.CertificateRequest
-	3,  // 1: fairlead.control.v1.CertificateRequest.account:type_name -> fairlead.control.v1.Account
+	12, // 0: fairlead.control.v1.IssueRequest.requests:type_name -> fairlead.control.v1.CertificateRequest
+	9,  // 1: fairlead.control.v1.CertificateRequest.account:type_name -> fairlead.control.v1.Account
 	0,  // 2: fairlead.control.v1.CertificateRequest.component:type_name -> fairlead.control.v1.Component
-	8,  // 3: fairlead.control.v1.IssueResponse.issued:type_name -> fairlead.control.v1.Issued
-	9,  // 4: fairlead.control.v1.IssueResponse.trust:type_name -> fairlead.control.v1.Trust
-	11, // 5: fairlead.control.v1.PodsUp.captured:type_name -> fairlead.control.v1.Captured
-	27, // 6: fairlead.control.v1.PodsDown.pods:type_name -> fairlead.control.v1.PodsDown.Pods
-	28, // 7: fairlead.control.v1.PodsDown.namespaces:type_name -> fairlead.control.v1.PodsDown.Namespaces
-	9,  // 8: fairlead.control.v1.PodsDown.trust:type_name -> fairlead.control.v1.Trust
-	4,  // 9: fairlead.control.v1.Enrolment.name:type_name -> fairlead.control.v1.Name
-	3,  // 10: fairlead.control.v1.Enrolment.account:type_name -> fairlead.control.v1.Account
-	4,  // 11: fairlead.control.v1.DiscoverUp.subscribe:type_name -> fairlead.control.v1.Name
-	4,  // 12: fairlead.control.v1.DiscoverUp.unsubscribe:type_name -> fairlead.control.v1.Name
-	17, // 13: fairlead.control.v1.DiscoverDown.delta:type_name -> fairlead.control.v1.Delta
-	26, // 14: fairlead.control.v1.DiscoverDown.state:type_name -> fairlead.control.v1.SignedState
-	18, // 15: fairlead.control.v1.Delta.pods:type_name -> fairlead.control.v1.Pod
-	19, // 16: fairlead.control.v1.Delta.nodes:type_name -> fairlead.control.v1.Node
-	20, // 17: fairlead.control.v1.Delta.services:type_name -> fairlead.control.v1.Service
-	4,  // 18: fairlead.control.v1.Delta.gone_services:type_name -> fairlead.control.v1.Name
-	22, // 19: fairlead.control.v1.Delta.endpoints:type_name -> fairlead.control.v1.Endpoints
-	4,  // 20: fairlead.control.v1.Delta.gone_endpoints:type_name -> fairlead.control.v1.Name
-	4,  // 21: fairlead.control.v1.Pod.name:type_name -> fairlead.control.v1.Name
-	3,  // 22: fairlead.control.v1.Pod.account:type_name -> fairlead.control.v1.Account
-	1,  // 23: fairlead.control.v1.Pod.default_policy:type_name -> fairlead.control.v1.DefaultPolicy
-	4,  // 24: fairlead.control.v1.Service.name:type_name -> fairlead.control.v1.Name
-	21, // 25: fairlead.control.v1.Service.ports:type_name -> fairlead.control.v1.Port
-	2,  // 26: fairlead.control.v1.Port.protocol:type_name -> fairlead.control.v1.Protocol
-	4,  // 27: fairlead.control.v1.Endpoints.service:type_name -> fairlead.control.v1.Name
-	23, // 28: fairlead.control.v1.Endpoints.ports:type_name -> fairlead.control.v1.PortEndpoints
-	24, // 29: fairlead.control.v1.PortEndpoints.endpoints:type_name -> fairlead.control.v1.Endpoint
-	17, // 30: fairlead.control.v1.State.delta:type_name -> fairlead.control.v1.Delta
-	13, // 31: fairlead.control.v1.PodsDown.Pods.pods:type_name -> fairlead.control.v1.Enrolment
-	14, // 32: fairlead.control.v1.PodsDown.Namespaces.namespaces:type_name -> fairlead.control.v1.Namespace
-	5,  // 33: fairlead.control.v1.Controller.Issue:input_type -> fairlead.control.v1.IssueRequest
-	10, // 34: fairlead.control.v1.Controller.Pods:input_type -> fairlead.control.v1.PodsUp
-	15, // 35: fairlead.control.v1.Controller.Discover:input_type -> fairlead.control.v1.DiscoverUp
-	7,  // 36: fairlead.control.v1.Controller.Issue:output_type -> fairlead.control.v1.IssueResponse
-	12, // 37: fairlead.control.v1.Controller.Pods:output_type -> fairlead.control.v1.PodsDown
-	16, // 38: fairlead.control.v1.Controller.Discover:output_type -> fairlead.control.v1.DiscoverDown
-	36, // [36:39] is the sub-list for method output_type
-	33, // [33:36] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	14, // 3: fairlead.control.v1.IssueResponse.issued:type_name -> fairlead.control.v1.Issued
+	15, // 4: fairlead.control.v1.IssueResponse.trust:type_name -> fairlead.control.v1.Trust
+	17, // 5: fairlead.control.v1.PodsUp.captured:type_name -> fairlead.control.v1.Captured
+	63, // 6: fairlead.control.v1.PodsDown.pods:type_name -> fairlead.control.v1.PodsDown.Pods
+	64, // 7: fairlead.control.v1.PodsDown.namespaces:type_name -> fairlead.control.v1.PodsDown.Namespaces
+	15, // 8: fairlead.control.v1.PodsDown.trust:type_name -> fairlead.control.v1.Trust
+	10, // 9: fairlead.control.v1.Enrolment.name:type_name -> fairlead.control.v1.Name
+	9,  // 10: fairlead.control.v1.Enrolment.account:type_name -> fairlead.control.v1.Account
+	10, // 11: fairlead.control.v1.DiscoverUp.subscribe:type_name -> fairlead.control.v1.Name
+	10, // 12: fairlead.control.v1.DiscoverUp.unsubscribe:type_name -> fairlead.control.v1.Name
+	23, // 13: fairlead.control.v1.DiscoverDown.delta:type_name -> fairlead.control.v1.Delta
+	62, // 14: fairlead.control.v1.DiscoverDown.state:type_name -> fairlead.control.v1.SignedState
+	24, // 15: fairlead.control.v1.Delta.pods:type_name -> fairlead.control.v1.Pod
+	26, // 16: fairlead.control.v1.Delta.nodes:type_name -> fairlead.control.v1.Node
+	27, // 17: fairlead.control.v1.Delta.services:type_name -> fairlead.control.v1.Service
+	10, // 18: fairlead.control.v1.Delta.gone_services:type_name -> fairlead.control.v1.Name
+	29, // 19: fairlead.control.v1.Delta.endpoints:type_name -> fairlead.control.v1.Endpoints
+	10, // 20: fairlead.control.v1.Delta.gone_endpoints:type_name -> fairlead.control.v1.Name
+	32, // 21: fairlead.control.v1.Delta.routes:type_name -> fairlead.control.v1.Routes
+	10, // 22: fairlead.control.v1.Delta.gone_routes:type_name -> fairlead.control.v1.Name
+	56, // 23: fairlead.control.v1.Delta.authorizations:type_name -> fairlead.control.v1.Authorization
+	10, // 24: fairlead.control.v1.Delta.gone_authorizations:type_name -> fairlead.control.v1.Name
+	10, // 25: fairlead.control.v1.Pod.name:type_name -> fairlead.control.v1.Name
+	9,  // 26: fairlead.control.v1.Pod.account:type_name -> fairlead.control.v1.Account
+	1,  // 27: fairlead.control.v1.Pod.default_policy:type_name -> fairlead.control.v1.DefaultPolicy
+	25, // 28: fairlead.control.v1.Pod.policies:type_name -> fairlead.control.v1.PolicyRef
+	10, // 29: fairlead.control.v1.PolicyRef.policy:type_name -> fairlead.control.v1.Name
+	10, // 30: fairlead.control.v1.Service.name:type_name -> fairlead.control.v1.Name
+	28, // 31: fairlead.control.v1.Service.ports:type_name -> fairlead.control.v1.Port
+	2,  // 32: fairlead.control.v1.Port.protocol:type_name -> fairlead.control.v1.Protocol
+	10, // 33: fairlead.control.v1.Endpoints.service:type_name -> fairlead.control.v1.Name
+	30, // 34: fairlead.control.v1.Endpoints.ports:type_name -> fairlead.control.v1.PortEndpoints
+	31, // 35: fairlead.control.v1.PortEndpoints.endpoints:type_name -> fairlead.control.v1.Endpoint
+	10, // 36: fairlead.control.v1.Routes.service:type_name -> fairlead.control.v1.Name
+	33, // 37: fairlead.control.v1.Routes.ports:type_name -> fairlead.control.v1.PortRoutes
+	3,  // 38: fairlead.control.v1.PortRoutes.kind:type_name -> fairlead.control.v1.RouteKind
+	34, // 39: fairlead.control.v1.PortRoutes.rules:type_name -> fairlead.control.v1.Rule
+	36, // 40: fairlead.control.v1.PortRoutes.order:type_name -> fairlead.control.v1.RuleMatch
+	47, // 41: fairlead.control.v1.PortRoutes.policy:type_name -> fairlead.control.v1.Traffic
+	3,  // 42: fairlead.control.v1.Rule.kind:type_name -> fairlead.control.v1.RouteKind
+	10, // 43: fairlead.control.v1.Rule.route:type_name -> fairlead.control.v1.Name
+	39, // 44: fairlead.control.v1.Rule.filters:type_name -> fairlead.control.v1.Filters
+	35, // 45: fairlead.control.v1.Rule.backends:type_name -> fairlead.control.v1.Backend
+	47, // 46: fairlead.control.v1.Rule.policy:type_name -> fairlead.control.v1.Traffic
+	10, // 47: fairlead.control.v1.Backend.service:type_name -> fairlead.control.v1.Name
+	39, // 48: fairlead.control.v1.Backend.filters:type_name -> fairlead.control.v1.Filters
+	37, // 49: fairlead.control.v1.RuleMatch.match:type_name -> fairlead.control.v1.Match
+	4,  // 50: fairlead.control.v1.Match.path_kind:type_name -> fairlead.control.v1.PathKind
+	38, // 51: fairlead.control.v1.Match.headers:type_name -> fairlead.control.v1.FieldMatch
+	38, // 52: fairlead.control.v1.Match.query:type_name -> fairlead.control.v1.FieldMatch
+	40, // 53: fairlead.control.v1.Filters.request:type_name -> fairlead.control.v1.FieldEdit
+	40, // 54: fairlead.control.v1.Filters.response:type_name -> fairlead.control.v1.FieldEdit
+	42, // 55: fairlead.control.v1.Filters.redirect:type_name -> fairlead.control.v1.Redirect
+	43, // 56: fairlead.control.v1.Filters.rewrite:type_name -> fairlead.control.v1.Rewrite
+	45, // 57: fairlead.control.v1.Filters.mirrors:type_name -> fairlead.control.v1.Mirror
+	46, // 58: fairlead.control.v1.Filters.cors:type_name -> fairlead.control.v1.Cors
+	41, // 59: fairlead.control.v1.FieldEdit.set:type_name -> fairlead.control.v1.FieldValue
+	41, // 60: fairlead.control.v1.FieldEdit.add:type_name -> fairlead.control.v1.FieldValue
+	44, // 61: fairlead.control.v1.Redirect.path:type_name -> fairlead.control.v1.PathEdit
+	44, // 62: fairlead.control.v1.Rewrite.path:type_name -> fairlead.control.v1.PathEdit
+	5,  // 63: fairlead.control.v1.PathEdit.kind:type_name -> fairlead.control.v1.PathEditKind
+	35, // 64: fairlead.control.v1.Mirror.backend:type_name -> fairlead.control.v1.Backend
+	10, // 65: fairlead.control.v1.Traffic.from:type_name -> fairlead.control.v1.Name
+	48, // 66: fairlead.control.v1.Traffic.retry:type_name -> fairlead.control.v1.Retry
+	50, // 67: fairlead.control.v1.Traffic.timeouts:type_name -> fairlead.control.v1.Timeouts
+	51, // 68: fairlead.control.v1.Traffic.breaker:type_name -> fairlead.control.v1.Breaker
+	52, // 69: fairlead.control.v1.Traffic.balance:type_name -> fairlead.control.v1.Balance
+	53, // 70: fairlead.control.v1.Traffic.limit:type_name -> fairlead.control.v1.Limit
+	55, // 71: fairlead.control.v1.Traffic.faults:type_name -> fairlead.control.v1.Fault
+	2,  // 72: fairlead.control.v1.Traffic.protocol:type_name -> fairlead.control.v1.Protocol
+	49, // 73: fairlead.control.v1.Retry.statuses:type_name -> fairlead.control.v1.StatusRange
+	6,  // 74: fairlead.control.v1.Balance.algorithm:type_name -> fairlead.control.v1.Algorithm
+	7,  // 75: fairlead.control.v1.Balance.hash_on:type_name -> fairlead.control.v1.HashSource
+	54, // 76: fairlead.control.v1.Limit.total:type_name -> fairlead.control.v1.Rate
+	54, // 77: fairlead.control.v1.Limit.each:type_name -> fairlead.control.v1.Rate
+	65, // 78: fairlead.control.v1.Limit.except:type_name -> fairlead.control.v1.Limit.ExceptEntry
+	37, // 79: fairlead.control.v1.Fault.match:type_name -> fairlead.control.v1.Match
+	10, // 80: fairlead.control.v1.Authorization.name:type_name -> fairlead.control.v1.Name
+	8,  // 81: fairlead.control.v1.Authorization.action:type_name -> fairlead.control.v1.Action
+	57, // 82: fairlead.control.v1.Authorization.rules:type_name -> fairlead.control.v1.AuthRule
+	58, // 83: fairlead.control.v1.AuthRule.from:type_name -> fairlead.control.v1.Peer
+	60, // 84: fairlead.control.v1.AuthRule.to:type_name -> fairlead.control.v1.Operation
+	9,  // 85: fairlead.control.v1.Peer.accounts:type_name -> fairlead.control.v1.Account
+	59, // 86: fairlead.control.v1.Peer.cidrs:type_name -> fairlead.control.v1.Prefix
+	59, // 87: fairlead.control.v1.Peer.except:type_name -> fairlead.control.v1.Prefix
+	37, // 88: fairlead.control.v1.Operation.matches:type_name -> fairlead.control.v1.Match
+	23, // 89: fairlead.control.v1.State.delta:type_name -> fairlead.control.v1.Delta
+	19, // 90: fairlead.control.v1.PodsDown.Pods.pods:type_name -> fairlead.control.v1.Enrolment
+	20, // 91: fairlead.control.v1.PodsDown.Namespaces.namespaces:type_name -> fairlead.control.v1.Namespace
+	54, // 92: fairlead.control.v1.Limit.ExceptEntry.value:type_name -> fairlead.control.v1.Rate
+	11, // 93: fairlead.control.v1.Controller.Issue:input_type -> fairlead.control.v1.IssueRequest
+	16, // 94: fairlead.control.v1.Controller.Pods:input_type -> fairlead.control.v1.PodsUp
+	21, // 95: fairlead.control.v1.Controller.Discover:input_type -> fairlead.control.v1.DiscoverUp
+	13, // 96: fairlead.control.v1.Controller.Issue:output_type -> fairlead.control.v1.IssueResponse
+	18, // 97: fairlead.control.v1.Controller.Pods:output_type -> fairlead.control.v1.PodsDown
+	22, // 98: fairlead.control.v1.Controller.Discover:output_type -> fairlead.control.v1.DiscoverDown
+	96, // [96:99] is the sub-list for method output_type
+	93, // [93:96] is the sub-list for method input_type
+	93, // [93:93] is the sub-list for extension type_name
+	93, // [93:93] is the sub-list for extension extendee
+	0,  // [0:93] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -2162,8 +4925,8 @@ func file_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   26,
+			NumEnums:      9,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
