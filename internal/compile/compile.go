@@ -24,6 +24,11 @@ const (
 	Pod            Kind = "Pod"
 	Service        Kind = "Service"
 	EndpointSlice  Kind = "EndpointSlice"
+	HTTPRoute      Kind = "HTTPRoute"
+	GRPCRoute      Kind = "GRPCRoute"
+	TLSRoute       Kind = "TLSRoute"
+	TCPRoute       Kind = "TCPRoute"
+	ReferenceGrant Kind = "ReferenceGrant"
 )
 
 // Key names an object.
@@ -46,7 +51,8 @@ type Origin struct {
 	Line int
 }
 
-// Object is one Kubernetes object: a pointer to a type of k8s.io/api, which belongs to the World afterwards.
+// Object is one Kubernetes object: a pointer to a type of k8s.io/api or of sigs.k8s.io/gateway-api/apis/v1, which
+// belongs to the World afterwards.
 type Object struct {
 	Key
 	Origin

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -159,6 +160,16 @@ func newValue(apiVersion, kind string) metav1.Object {
 		return &corev1.Service{}
 	case "discovery.k8s.io/v1 EndpointSlice":
 		return &discoveryv1.EndpointSlice{}
+	case "gateway.networking.k8s.io/v1 HTTPRoute", "gateway.networking.k8s.io/v1beta1 HTTPRoute":
+		return &gatewayv1.HTTPRoute{}
+	case "gateway.networking.k8s.io/v1 GRPCRoute":
+		return &gatewayv1.GRPCRoute{}
+	case "gateway.networking.k8s.io/v1 TLSRoute":
+		return &gatewayv1.TLSRoute{}
+	case "gateway.networking.k8s.io/v1 TCPRoute":
+		return &gatewayv1.TCPRoute{}
+	case "gateway.networking.k8s.io/v1 ReferenceGrant", "gateway.networking.k8s.io/v1beta1 ReferenceGrant":
+		return &gatewayv1.ReferenceGrant{}
 	}
 	return nil
 }

@@ -81,6 +81,7 @@ func (w *World) setService(k Key, s *corev1.Service) (warnings []error, err erro
 	}
 	w.services[key] = row
 	w.note(Service, key)
+	w.serviceChanged(key)
 	return warnings, nil
 }
 

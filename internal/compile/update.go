@@ -7,12 +7,16 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"fairlead.io/fairlead/internal/mesh"
 )
 
 // order in which the objects of a batch are looked at: what others refer to comes first.
-var order = map[Kind]int{Namespace: 0, Node: 1, ServiceAccount: 2, Service: 3, Pod: 4, EndpointSlice: 5}
+var order = map[Kind]int{
+	Namespace: 0, Node: 1, ServiceAccount: 2, Service: 3, Pod: 4, EndpointSlice: 5,
+	ReferenceGrant: 6, HTTPRoute: 7, GRPCRoute: 7, TLSRoute: 7, TCPRoute: 7,
+}
 
 // Update removes and sets objects, as one change.
 func (w *World) Update(set []Object, gone []Key) {
@@ -27,6 +31,7 @@ func (w *World) Update(set []Object, gone []Key) {
 	w.settleClaims() // before others that were refused: what is captured is there
 	w.retry()
 	w.settleClaims()
+	w.settleRoutes()
 	w.end()
 }
 
@@ -80,7 +85,9 @@ func (w *World) retry() {
 		again = false
 		waiting := make([]Object, 0, len(w.refused))
 		for _, o := range w.refused {
-			waiting = append(waiting, o)
+			if routeKinds[o.Kind] == mesh.NoRoute { // a route is refused for its own text: nothing else mends that
+				waiting = append(waiting, o)
+			}
 		}
 		for _, o := range inOrder(waiting) {
 			w.set(o)
@@ -108,6 +115,10 @@ func (w *World) admit(o Object) (warnings []error, err error) {
 		return w.setPod(o.Key, v)
 	case *discoveryv1.EndpointSlice:
 		return w.setSlice(o.Key, v)
+	case *gatewayv1.ReferenceGrant:
+		return nil, w.setGrant(o.Key, v)
+	case *gatewayv1.HTTPRoute, *gatewayv1.GRPCRoute, *gatewayv1.TLSRoute, *gatewayv1.TCPRoute:
+		return nil, w.setRoute(o.Key, v)
 	}
 	return nil, fmt.Errorf("object of type %T", o.Value)
 }
@@ -116,6 +127,9 @@ func (w *World) admit(o Object) (warnings []error, err error) {
 func (w *World) remove(k Key) {
 	delete(w.refused, k)
 	delete(w.problems, k)
+	if routeKinds[k.Kind] != mesh.NoRoute {
+		w.dropRoute(k) // there is a status of one that was never in force
+	}
 	o, there := w.objects[k]
 	if !there {
 		return
@@ -135,10 +149,13 @@ func (w *World) remove(k Key) {
 		name := mesh.Name{Namespace: k.Namespace, Name: k.Name}.String()
 		delete(w.services, name)
 		w.note(Service, name)
+		w.serviceChanged(name)
 	case Pod:
 		w.dropPod(k)
 	case EndpointSlice:
 		w.dropSlice(k, o.Value.(*discoveryv1.EndpointSlice))
+	case ReferenceGrant:
+		w.dropGrant(k)
 	}
 }
 

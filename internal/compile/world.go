@@ -40,6 +40,7 @@ type World struct {
 	nodes     map[string]*mesh.Node
 	services  map[string]*mesh.Service // by namespace/name
 	endpoints map[string]*mesh.Endpoints
+	routes    routes
 
 	namespaces   map[string]bool
 	policies     map[string]stated // by namespace
@@ -69,6 +70,7 @@ func NewWorld(cfg Config) *World {
 		claims: newClaims(), index: newIndex(),
 		pods: map[string]*mesh.Pod{}, nodes: map[string]*mesh.Node{},
 		services: map[string]*mesh.Service{}, endpoints: map[string]*mesh.Endpoints{},
+		routes:     newRoutes(start, max(cfg.History, 2)),
 		namespaces: map[string]bool{}, policies: map[string]stated{}, namespacesAt: start,
 		members: map[string]*member{}, byNode: map[string]map[string]*member{}, captured: map[string]*report{},
 		enrolmentAt: map[string]uint64{}, leaving: map[string]*member{},
@@ -112,7 +114,7 @@ func (w *World) note(k Kind, key string) {
 	w.history.add(change{version: w.next(), kind: k, key: key})
 }
 
-// Delta is what changed after a version, endpoints only of the services that are wanted. It is the whole, with
+// Delta is what changed after a version, endpoints and routes only of the services that are wanted. It is the whole, with
 // Reset set, for version 0 and for one too old to tell.
 func (w *World) Delta(since uint64, wanted func(mesh.Name) bool) mesh.Delta {
 	w.mu.RLock()
@@ -146,6 +148,10 @@ func (w *World) tell(d *mesh.Delta, c change, wanted func(mesh.Name) bool) {
 		if name := splitName(c.key); wanted(name) {
 			tell(w.endpoints, c.key, &d.Endpoints, &d.GoneEndpoints, name)
 		}
+	case routesRow:
+		if name := splitName(c.key); wanted(name) {
+			tell(w.routes.rows, c.key, &d.Routes, &d.GoneRoutes, name)
+		}
 	}
 }
 
@@ -173,6 +179,11 @@ func (w *World) whole(wanted func(mesh.Name) bool) mesh.Delta {
 			d.Endpoints = append(d.Endpoints, e)
 		}
 	}
+	for _, r := range w.routes.rows {
+		if wanted(r.Service) {
+			d.Routes = append(d.Routes, r)
+		}
+	}
 	return d
 }
 
@@ -181,6 +192,13 @@ func (w *World) Endpoints(n mesh.Name) *mesh.Endpoints {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.endpoints[n.String()]
+}
+
+// Routes are the rules for a service's traffic; nil if there are none.
+func (w *World) Routes(n mesh.Name) *mesh.Routes {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.routes.rows[n.String()]
 }
 
 // Namespaces are all that are known, with whether they are enrolled, and the version of their last change.
@@ -202,6 +220,7 @@ func (w *World) Problems() []Problem {
 	for _, ps := range w.problems {
 		out = append(out, ps...)
 	}
+	out = append(out, w.routeProblems()...)
 	slices.SortFunc(out, func(a, b Problem) int {
 		switch {
 		case a.less(b):

@@ -1,0 +1,73 @@
+package compile
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// ControllerName is what we call ourselves in the status of a route. Parents under another name are not ours.
+const ControllerName = "fairlead.io/controller"
+
+// RouteStatus is what is to stand in a route's status under our name: all of it, in the order of the route's
+// parentRefs. With no Parents nothing of ours is to stand there.
+type RouteStatus struct {
+	Key
+	UID        string // of the route that this is about; "" if the object told none
+	Generation int64  // of the version that this is about
+	Gone       bool   // there is no such route any more
+	Parents    []ParentStatus
+}
+
+// ParentStatus is what a Service says of a route. The conditions bear no LastTransitionTime: who writes them knows
+// what stood there before.
+type ParentStatus struct {
+	Ref        gatewayv1.ParentReference // as it stands in the route
+	Conditions []metav1.Condition
+}
+
+// RouteStatuses are those that changed after a version, or all of them for version 0 and for one too old to tell; and the
+// version that they are of, which is not one of Delta's. They belong to the World. Routes without a Service among their
+// parents are told too, with no Parents: perhaps they had one before, and what is written of it has to go.
+func (w *World) RouteStatuses(since uint64) ([]RouteStatus, uint64) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	s := &w.routes.statuses
+	var out []RouteStatus
+	changes, ok := s.history.since(since)
+	if !ok || since == 0 {
+		for _, x := range s.of {
+			out = append(out, x)
+		}
+		return out, s.version
+	}
+	seen := map[Key]bool{}
+	for _, c := range changes {
+		name := splitName(c.key)
+		k := Key{Kind: c.kind, Namespace: name.Namespace, Name: name.Name}
+		if seen[k] {
+			continue
+		}
+		seen[k] = true
+		if x, there := s.of[k]; there {
+			out = append(out, x)
+		} else {
+			out = append(out, RouteStatus{Key: k, Gone: true})
+		}
+	}
+	return out, s.version
+}
+
+// RouteStatusesChanged is closed when the status of a route changes next. Get it before RouteStatuses.
+func (w *World) RouteStatusesChanged() <-chan struct{} {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.routes.statuses.changed
+}
+
+// RouteStatus is that of one route, if there is such a route.
+func (w *World) RouteStatus(k Key) (RouteStatus, bool) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	s, there := w.routes.statuses.of[k]
+	return s, there
+}
