@@ -38,6 +38,9 @@ func (s *stepper) step(t testing.TB) {
 	for _, k := range d.GoneEndpoints {
 		delete(s.rows, "endpoints "+k.String())
 	}
+	for _, k := range d.GoneRoutes {
+		delete(s.rows, "routes "+k.String())
+	}
 	addRows(s.rows, d)
 	whole := map[string]string{}
 	addRows(whole, s.world.Delta(0, all))
@@ -58,6 +61,9 @@ func addRows(rows map[string]string, d mesh.Delta) {
 	}
 	for _, e := range d.Endpoints {
 		rows["endpoints "+e.Service.String()] = fmt.Sprintf("%+v", *e)
+	}
+	for _, r := range d.Routes {
+		rows["routes "+r.Service.String()] = fmt.Sprintf("%+v", *r)
 	}
 }
 

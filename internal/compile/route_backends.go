@@ -136,7 +136,7 @@ func (w *World) follow(r *route, parent mesh.Name, to ref) (gatewayv1.RouteCondi
 		return gatewayv1.RouteReasonInvalidKind, to.wrong
 	}
 	if to.service != parent && !w.granted(r.key, to.service) {
-		return gatewayv1.RouteReasonRefNotPermitted, fmt.Sprintf("no ReferenceGrant in namespace %s lets a %s of namespace %s refer to Service %s",
+		return gatewayv1.RouteReasonRefNotPermitted, fmt.Sprintf("no ReferenceGrant in namespace %s lets %ss of namespace %s refer to Service %s",
 			to.service.Namespace, r.key.Kind, r.key.Namespace, to.service.Name)
 	}
 	s := w.services[to.service.String()]

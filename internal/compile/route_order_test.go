@@ -61,6 +61,11 @@ func TestPrecedence(t *testing.T) {
 				"method: {service: s.T, method: M}, headers: [{name: a, value: b}]", "method: {service: s.Longer}", "method: {type: RegularExpression, service: 's.*'}"))},
 			"GRPCRoute\ng#0 prefix /s.Longer\ng#0 exact /s.T/M a:b\ng#0 exact /s.T/M\ng#0 prefix /s.T\ng#0 regex /(?:s.*)/(?:[^/]+)\ng#0 regex /[^/]+/M\ng#0 a:b",
 		},
+		"gRPC: what is exact before a longer regular expression": {
+			[]string{at(GRPCRoute, "g", "", http("method: {type: RegularExpression, service: 'aaaa.*'}", "method: {service: a}",
+				"method: {type: RegularExpression, method: 'mmmm.*'}", "method: {method: m}"))},
+			"GRPCRoute\ng#0 prefix /a\ng#0 regex /(?:aaaa.*)/(?:[^/]+)\ng#0 regex /[^/]+/m\ng#0 regex /(?:[^/]+)/(?:mmmm.*)",
+		},
 		"gRPC: the older route, then the first rule": {
 			[]string{at(GRPCRoute, "a", late, "[{}, {}]"), at(GRPCRoute, "b", early, "[{}]")},
 			"GRPCRoute\nb#0\na#0\na#1",

@@ -30,8 +30,8 @@ func TestReferencesThatLeadNowhere(t *testing.T) {
 		{"{kind: Nonsense, name: v1}", "InvalidKind", "Nonsense shop/v1 is no backend here: only a Service is"},
 		{"{group: multicluster.x-k8s.io, kind: ServiceImport, name: v1, port: 80}", "InvalidKind", "ServiceImport.multicluster.x-k8s.io shop/v1 is no backend here: only a Service is"},
 		{"{group: g.h, kind: Service, name: v1, port: 80}", "InvalidKind", "Service.g.h shop/v1 is no backend here: only a Service is"},
-		{"{name: pay, namespace: bank, port: 80}", "RefNotPermitted", "no ReferenceGrant in namespace bank lets a HTTPRoute of namespace shop refer to Service pay"},
-		{"{name: ghost, namespace: bank, port: 80}", "RefNotPermitted", "no ReferenceGrant in namespace bank lets a HTTPRoute of namespace shop refer to Service ghost"},
+		{"{name: pay, namespace: bank, port: 80}", "RefNotPermitted", "no ReferenceGrant in namespace bank lets HTTPRoutes of namespace shop refer to Service pay"},
+		{"{name: ghost, namespace: bank, port: 80}", "RefNotPermitted", "no ReferenceGrant in namespace bank lets HTTPRoutes of namespace shop refer to Service ghost"},
 	} {
 		t.Run(c.message, func(t *testing.T) {
 			w := with(t, external, udp, httpRoute("r", "backendRefs: [{name: v1, port: 80}, "+strings.Replace(c.ref, "{", "{weight: 5, ", 1)+"]"))

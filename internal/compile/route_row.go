@@ -16,7 +16,7 @@ func (w *World) makeRow(name string) {
 	} else {
 		w.routes.winners[name] = winners
 	}
-	row := w.row(name, groups, winners)
+	row := w.row(name, groups, winners, w.trafficFor)
 	old := w.routes.rows[name]
 	switch {
 	case row == nil && old == nil, row != nil && old != nil && reflect.DeepEqual(old, row):
@@ -62,13 +62,16 @@ func (w *World) contest(name string) (map[portGroup][]*route, map[portGroup]*rou
 	return groups, winners
 }
 
-func (w *World) row(name string, groups map[portGroup][]*route, winners map[portGroup]*route) *mesh.Routes {
+// traffic tells what policies say of a rule, a route, or with the zero Key a Service.
+type traffic func(service mesh.Name, route Key, rule string) *mesh.Traffic
+
+func (w *World) row(name string, groups map[portGroup][]*route, winners map[portGroup]*route, of traffic) *mesh.Routes {
 	service := splitName(name)
 	row := &mesh.Routes{Service: service}
-	policy := w.trafficFor(service, Key{}, "")
+	policy := of(service, Key{}, "")
 	for g, routes := range groups {
 		p := mesh.PortRoutes{Port: g.port, Consumer: g.consumer, Kind: winners[g].kind, Policy: policy}
-		p.Rules, p.Order = inPrecedence(routes, func(r *route) []mesh.Rule { return w.rulesFor(r, service) })
+		p.Rules, p.Order = inPrecedence(routes, func(r *route) []mesh.Rule { return rulesFor(r, service, of) })
 		row.Ports = append(row.Ports, p)
 	}
 	if s := w.services[name]; s != nil && policy != nil {
@@ -88,10 +91,10 @@ func (w *World) row(name string, groups map[portGroup][]*route, winners map[port
 }
 
 // rulesFor are a route's rules for the traffic to a Service, with what policies say of them.
-func (w *World) rulesFor(r *route, service mesh.Name) []mesh.Rule {
+func rulesFor(r *route, service mesh.Name, of traffic) []mesh.Rule {
 	out := slices.Clone(r.resolved[service].rules)
 	for i := range out {
-		out[i].Policy = unlessStated(w.trafficFor(service, r.key, out[i].Title), &r.rules[i])
+		out[i].Policy = unlessStated(of(service, r.key, out[i].Title), &r.rules[i])
 	}
 	return out
 }
