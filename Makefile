@@ -71,6 +71,7 @@ unit: ## what needs no root, under -race
 	$(GO) test -count=1 -run Allocations ./internal/l7/... # the race detector allocates, too
 	cd deploy/images && $(GO) vet ./... && $(GO) test ./...
 	cd bench && $(GO) vet ./... && $(GO) test ./...
+	cd test/crds && $(GO) vet ./... && $(GO) test ./...
 
 rules: ## check and test the Prometheus rules with promtool
 	CI=true $(GO) test -count=1 -run 'TestRules' ./deploy
@@ -118,7 +119,7 @@ soak: build plugins ## ten minutes at half load while everything comes and goes,
 	cd bench && $(GO) vet ./... && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/bench/ ./cmd/soak ./cmd/drive
 	@$(BIN)/bench/soak --bin $(BIN) --for=$(SOAK) $(ARGS)
 
-LINTED := . test/system test/cluster test/e2e bench deploy/images
+LINTED := . test/system test/cluster test/crds test/e2e bench deploy/images
 lint: ## golangci-lint, pinned in test/tools, in every module that has code of ours
 	@set -e; for dir in $(LINTED); do (cd $$dir && $(TOOL) golangci-lint run ./...); done
 
@@ -129,7 +130,7 @@ fuzz: ## every fuzz target for FUZZTIME, one after the other: 25 minutes with th
 	    echo "$$file $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file); \
 	  done; done
 
-generate: ## the BPF objects and the protobuf code: clang-16, llvm-16 and protobuf-compiler are needed
+generate: ## the BPF objects, the protobuf code and the CRDs: clang-16, llvm-16 and protobuf-compiler are needed
 	$(GO) generate ./...
 
 generate-check: ## are the generated files those that the sources give?

@@ -134,6 +134,10 @@ var fabrications = []fabricated{
 	{from: "internal/mesh/text", to: "internal/l7", reason: "mesh is the nouns"},
 	{from: "internal/mesh", to: "net/netip"},
 	{from: "internal/mesh", to: "github.com/google/go-cmp/cmp", test: true},
+	{from: "api/v1alpha1", to: "internal/mesh", reason: "the API is types"},
+	{from: "api/v1alpha1", to: "k8s.io/api/core/v1", reason: "the API is types"},
+	{from: "api/v1alpha1", to: "sigs.k8s.io/gateway-api/apis/v1"},
+	{from: "internal/compile", to: "api/v1alpha1"},
 	{from: "internal/redirect", to: "internal/l7/h1", reason: "the kernel's side"},
 	{from: "internal/redirect", to: "internal/keeper/socket", reason: "the kernel's side"},
 	{from: "internal/redirect", to: "github.com/cilium/ebpf"},
@@ -193,7 +197,7 @@ var fabrications = []fabricated{
 
 // source is a path as source files have it.
 func source(path string) string {
-	if first, _, _ := strings.Cut(path, "/"); slices.Contains([]string{"internal", "cmd", "test", "examples", "deploy"}, first) {
+	if first, _, _ := strings.Cut(path, "/"); slices.Contains([]string{"api", "internal", "cmd", "test", "examples", "deploy"}, first) {
 		return module + path
 	}
 	return path

@@ -108,7 +108,7 @@ func TestOrder(t *testing.T) {
 			kinds = append(kinds, o.GetKind())
 		}
 	}
-	want := "Namespace ResourceQuota PodDisruptionBudget ServiceAccount ClusterRole ClusterRoleBinding Role RoleBinding Service DaemonSet Deployment PodMonitor PrometheusRule"
+	want := "Namespace ResourceQuota PodDisruptionBudget ServiceAccount CustomResourceDefinition ClusterRole ClusterRoleBinding Role RoleBinding Service DaemonSet Deployment PodMonitor PrometheusRule"
 	if got := strings.Join(kinds, " "); got != want {
 		t.Errorf("order\n %s, want\n %s", got, want)
 	}
@@ -140,7 +140,7 @@ func TestNotes(t *testing.T) {
 
 // TestLabels: every object and every pod bears the labels by which ours are found, and is where it belongs.
 func TestLabels(t *testing.T) {
-	clusterWide := []string{"Namespace", "ClusterRole", "ClusterRoleBinding"}
+	clusterWide := []string{"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 	for name, o := range cases {
 		r := render(t, o)
 		for _, h := range r.Hooks {

@@ -100,7 +100,7 @@ func (r *replica) lead(ctx context.Context) error {
 	if t == nil {
 		return nil
 	}
-	world := compile.NewWorld(compile.Config{SystemNamespaces: r.o.systemNamespaces(), DefaultPolicy: r.o.policy})
+	world := compile.NewWorld(compile.Config{SystemNamespaces: r.o.systemNamespaces(), Namespace: r.o.kube.namespace, DefaultPolicy: r.o.policy})
 	feed := kube.NewFeed(kube.FeedConfig{Source: r.source, World: world, Log: r.log})
 	if err := feed.Load(ctx); err != nil {
 		return nil // the context has ended

@@ -29,6 +29,9 @@ const (
 	TLSRoute       Kind = "TLSRoute"
 	TCPRoute       Kind = "TCPRoute"
 	ReferenceGrant Kind = "ReferenceGrant"
+
+	TrafficPolicy       Kind = "TrafficPolicy"
+	AuthorizationPolicy Kind = "AuthorizationPolicy"
 )
 
 // Key names an object.
@@ -51,7 +54,7 @@ type Origin struct {
 	Line int
 }
 
-// Object is one Kubernetes object: a pointer to a type of k8s.io/api or of sigs.k8s.io/gateway-api/apis/v1, which
+// Object is one Kubernetes object: a pointer to a type of k8s.io/api, of sigs.k8s.io/gateway-api/apis/v1, or of ours, which
 // belongs to the World afterwards.
 type Object struct {
 	Key

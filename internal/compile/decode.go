@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
+
+	"fairlead.io/fairlead/api/v1alpha1"
 )
 
 // Limits of what is read.
@@ -170,6 +172,10 @@ func newValue(apiVersion, kind string) metav1.Object {
 		return &gatewayv1.TCPRoute{}
 	case "gateway.networking.k8s.io/v1 ReferenceGrant", "gateway.networking.k8s.io/v1beta1 ReferenceGrant":
 		return &gatewayv1.ReferenceGrant{}
+	case "fairlead.io/v1alpha1 TrafficPolicy":
+		return &v1alpha1.TrafficPolicy{}
+	case "fairlead.io/v1alpha1 AuthorizationPolicy":
+		return &v1alpha1.AuthorizationPolicy{}
 	}
 	return nil
 }

@@ -107,6 +107,7 @@ func (w *World) mergeSlices(name string, newer Key, s *discoveryv1.EndpointSlice
 		if w.endpoints[name] != nil {
 			delete(w.endpoints, name)
 			w.note(EndpointSlice, name)
+			w.endpointsChanged(name)
 		}
 		return
 	}
@@ -125,6 +126,7 @@ func (w *World) mergeSlices(name string, newer Key, s *discoveryv1.EndpointSlice
 	}
 	w.endpoints[name] = row
 	w.note(EndpointSlice, name)
+	w.endpointsChanged(name)
 }
 
 // addSlice adds a slice that is checked. An endpoint that is in two slices, as while one is split, is as good as
@@ -175,7 +177,7 @@ func rank(e mesh.Endpoint) int {
 	return 0
 }
 
-func deref(s *string) string {
+func deref[T ~string](s *T) T {
 	if s == nil {
 		return ""
 	}

@@ -10,14 +10,14 @@ func newIndex() index {
 	return index{podsOf: map[string]map[Key]bool{}, slicesOf: map[string]map[Key]bool{}}
 }
 
-func put(m map[string]map[Key]bool, at string, k Key) {
+func put[T comparable](m map[T]map[Key]bool, at T, k Key) {
 	if m[at] == nil {
 		m[at] = map[Key]bool{}
 	}
 	m[at][k] = true
 }
 
-func drop(m map[string]map[Key]bool, at string, k Key) {
+func drop[T comparable](m map[T]map[Key]bool, at T, k Key) {
 	delete(m[at], k)
 	if len(m[at]) == 0 {
 		delete(m, at)

@@ -146,6 +146,7 @@ func (w *World) setRow(m *member, captured []netip.Addr, isCaptured, wanted bool
 	if m.gone && m.since == 0 {
 		delete(w.problems, captureKey(m))
 		if old != nil {
+			w.countRefs(old, nil)
 			delete(w.pods, m.f.uid)
 			w.note(Pod, m.f.uid)
 		}
@@ -167,9 +168,11 @@ func (w *World) setRow(m *member, captured []netip.Addr, isCaptured, wanted bool
 	if m.gone || !isCaptured {
 		delete(w.problems, captureKey(m))
 	}
+	row.Policies = w.policiesFor(m, row.Addrs, old)
 	if old != nil && reflect.DeepEqual(old, row) {
 		return
 	}
+	w.countRefs(old, row)
 	w.pods[m.f.uid] = row
 	w.note(Pod, m.f.uid)
 }

@@ -30,6 +30,7 @@ type facts struct {
 	probePorts []uint16
 	drain      time.Duration
 	stated     stated             // by the pod itself
+	labels     map[string]string  // what selectors ask about
 	policy     mesh.DefaultPolicy // in force
 	warnings   []error            // what of it is not served as it stands
 }
@@ -45,7 +46,7 @@ func (w *World) podFacts(p *corev1.Pod) (*facts, error) {
 		uid: string(p.UID), name: mesh.Name{Namespace: p.Namespace, Name: p.Name},
 		account: mesh.Account{Namespace: p.Namespace, Name: p.Spec.ServiceAccountName},
 		node:    p.Spec.NodeName, hostNet: p.Spec.HostNetwork,
-		workload: workload(p), probePorts: probePorts(p), drain: drain(p),
+		workload: workload(p), probePorts: probePorts(p), drain: drain(p), labels: p.Labels,
 	}
 	if f.uid == "" {
 		f.uid = madeUID(p)

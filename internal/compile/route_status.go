@@ -121,21 +121,22 @@ func resolvedRefs(r *route, service mesh.Name) metav1.Condition {
 	return condition(r.head, gatewayv1.RouteConditionResolvedRefs, failures[0].reason, strings.Join(say, "; ")+".")
 }
 
-// statuses are those of all routes, and what changed when. Their versions are their own: a status is no node's concern.
-type statuses struct {
-	of      map[Key]RouteStatus
+// statuses are those of all routes or of all policies, and what changed when. Their versions are their own: a status is
+// no node's concern.
+type statuses[S any] struct {
+	of      map[Key]S
 	version uint64
 	dirty   bool
 	changed chan struct{}
 	history history
 }
 
-func newStatuses(start uint64, limit int) statuses {
-	return statuses{of: map[Key]RouteStatus{}, version: start, changed: make(chan struct{}), history: history{limit: limit, floor: start}}
+func newStatuses[S any](start uint64, limit int) statuses[S] {
+	return statuses[S]{of: map[Key]S{}, version: start, changed: make(chan struct{}), history: history{limit: limit, floor: start}}
 }
 
-// set takes a status; nil if the route is gone.
-func (s *statuses) set(k Key, now *RouteStatus) {
+// set takes a status; nil if the object is gone.
+func (s *statuses[S]) set(k Key, now *S) {
 	old, there := s.of[k]
 	switch {
 	case now == nil && !there, now != nil && there && reflect.DeepEqual(old, *now):
@@ -149,7 +150,7 @@ func (s *statuses) set(k Key, now *RouteStatus) {
 	s.history.add(change{version: s.version + 1, kind: k.Kind, key: mesh.Name{Namespace: k.Namespace, Name: k.Name}.String()})
 }
 
-func (s *statuses) end() {
+func (s *statuses[S]) end() {
 	if !s.dirty {
 		return
 	}
@@ -157,4 +158,31 @@ func (s *statuses) end() {
 	s.version++
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+// since is what changed after a version, or all there is.
+func (s *statuses[S]) since(version uint64, gone func(Key) S) ([]S, uint64) {
+	var out []S
+	changes, ok := s.history.since(version)
+	if !ok || version == 0 {
+		for _, x := range s.of {
+			out = append(out, x)
+		}
+		return out, s.version
+	}
+	seen := map[Key]bool{}
+	for _, c := range changes {
+		name := splitName(c.key)
+		k := Key{Kind: c.kind, Namespace: name.Namespace, Name: name.Name}
+		if seen[k] {
+			continue
+		}
+		seen[k] = true
+		if x, there := s.of[k]; there {
+			out = append(out, x)
+		} else {
+			out = append(out, gone(k))
+		}
+	}
+	return out, s.version
 }

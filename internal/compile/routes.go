@@ -22,7 +22,7 @@ type routes struct {
 	refused  map[Key]*refused // newer versions that are not
 	rows     map[string]*mesh.Routes
 	winners  map[string]map[portGroup]*route // by service
-	statuses statuses
+	statuses statuses[RouteStatus]
 
 	parents  map[string]map[Key]bool // routes, by the services that they are attached to
 	backends map[string]map[Key]bool // routes, by the services that they send to
@@ -45,7 +45,7 @@ func newStale() stale {
 func newRoutes(start uint64, limit int) routes {
 	return routes{
 		of: map[Key]*route{}, refused: map[Key]*refused{}, rows: map[string]*mesh.Routes{},
-		winners: map[string]map[portGroup]*route{}, statuses: newStatuses(start, limit),
+		winners: map[string]map[portGroup]*route{}, statuses: newStatuses[RouteStatus](start, limit),
 		parents: map[string]map[Key]bool{}, backends: map[string]map[Key]bool{},
 		across: map[string]map[Key]bool{}, grants: map[string]map[Key]bool{}, stale: newStale(),
 	}

@@ -31,30 +31,7 @@ type ParentStatus struct {
 func (w *World) RouteStatuses(since uint64) ([]RouteStatus, uint64) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	s := &w.routes.statuses
-	var out []RouteStatus
-	changes, ok := s.history.since(since)
-	if !ok || since == 0 {
-		for _, x := range s.of {
-			out = append(out, x)
-		}
-		return out, s.version
-	}
-	seen := map[Key]bool{}
-	for _, c := range changes {
-		name := splitName(c.key)
-		k := Key{Kind: c.kind, Namespace: name.Namespace, Name: name.Name}
-		if seen[k] {
-			continue
-		}
-		seen[k] = true
-		if x, there := s.of[k]; there {
-			out = append(out, x)
-		} else {
-			out = append(out, RouteStatus{Key: k, Gone: true})
-		}
-	}
-	return out, s.version
+	return w.routes.statuses.since(since, func(k Key) RouteStatus { return RouteStatus{Key: k, Gone: true} })
 }
 
 // RouteStatusesChanged is closed when the status of a route changes next. Get it before RouteStatuses.
@@ -69,5 +46,36 @@ func (w *World) RouteStatus(k Key) (RouteStatus, bool) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	s, there := w.routes.statuses.of[k]
+	return s, there
+}
+
+// PolicyStatus is what is to stand in the status of a policy of ours: all of its conditions.
+type PolicyStatus struct {
+	Key
+	UID        string // of the policy that this is about; "" if the object told none
+	Generation int64  // of the version that this is about
+	Gone       bool   // there is no such policy any more
+	Conditions []metav1.Condition
+}
+
+// PolicyStatuses are, as RouteStatuses, those that changed after a version.
+func (w *World) PolicyStatuses(since uint64) ([]PolicyStatus, uint64) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.own.statuses.since(since, func(k Key) PolicyStatus { return PolicyStatus{Key: k, Gone: true} })
+}
+
+// PolicyStatusesChanged is closed when the status of a policy changes next. Get it before PolicyStatuses.
+func (w *World) PolicyStatusesChanged() <-chan struct{} {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.own.statuses.changed
+}
+
+// PolicyStatus is that of one policy, if there is such a policy.
+func (w *World) PolicyStatus(k Key) (PolicyStatus, bool) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	s, there := w.own.statuses.of[k]
 	return s, there
 }

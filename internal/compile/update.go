@@ -9,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"fairlead.io/fairlead/api/v1alpha1"
 	"fairlead.io/fairlead/internal/mesh"
 )
 
@@ -16,6 +17,7 @@ import (
 var order = map[Kind]int{
 	Namespace: 0, Node: 1, ServiceAccount: 2, Service: 3, Pod: 4, EndpointSlice: 5,
 	ReferenceGrant: 6, HTTPRoute: 7, GRPCRoute: 7, TLSRoute: 7, TCPRoute: 7,
+	TrafficPolicy: 8, AuthorizationPolicy: 8,
 }
 
 // Update removes and sets objects, as one change.
@@ -52,7 +54,11 @@ func (w *World) set(o Object) {
 		return
 	}
 	delete(w.refused, o.Key)
+	if prefersZone(w.objects[o.Key]) != prefersZone(o) {
+		w.refreshRoutes(nameOf(o.Key))
+	}
 	w.objects[o.Key] = o
+	w.targetChanged(o.Key)
 	if len(warnings) == 0 {
 		delete(w.problems, o.Key)
 		return
@@ -85,7 +91,7 @@ func (w *World) retry() {
 		again = false
 		waiting := make([]Object, 0, len(w.refused))
 		for _, o := range w.refused {
-			if routeKinds[o.Kind] == mesh.NoRoute { // a route is refused for its own text: nothing else mends that
+			if routeKinds[o.Kind] == mesh.NoRoute && !ownKinds[o.Kind] { // a route or a policy is refused for its own text: nothing else mends that
 				waiting = append(waiting, o)
 			}
 		}
@@ -119,6 +125,10 @@ func (w *World) admit(o Object) (warnings []error, err error) {
 		return nil, w.setGrant(o.Key, v)
 	case *gatewayv1.HTTPRoute, *gatewayv1.GRPCRoute, *gatewayv1.TLSRoute, *gatewayv1.TCPRoute:
 		return nil, w.setRoute(o.Key, v)
+	case *v1alpha1.TrafficPolicy:
+		return nil, w.setTraffic(o.Key, v)
+	case *v1alpha1.AuthorizationPolicy:
+		return nil, w.setAuthorization(o.Key, v)
 	}
 	return nil, fmt.Errorf("object of type %T", o.Value)
 }
@@ -130,11 +140,21 @@ func (w *World) remove(k Key) {
 	if routeKinds[k.Kind] != mesh.NoRoute {
 		w.dropRoute(k) // there is a status of one that was never in force
 	}
+	switch k.Kind {
+	case TrafficPolicy:
+		w.dropTraffic(k)
+	case AuthorizationPolicy:
+		w.dropAuthorization(k)
+	}
 	o, there := w.objects[k]
 	if !there {
 		return
 	}
 	delete(w.objects, k)
+	w.targetChanged(k)
+	if prefersZone(o) {
+		w.refreshRoutes(nameOf(k))
+	}
 	switch k.Kind {
 	case Namespace:
 		w.dropNamespace(k.Name)

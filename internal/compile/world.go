@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -12,6 +13,8 @@ import (
 type Config struct {
 	// SystemNamespaces are never enrolled; kube-system and fairlead-system.
 	SystemNamespaces []string
+	// Namespace is that of Fairlead: an AuthorizationPolicy for the whole mesh is in force there alone; fairlead-system.
+	Namespace string
 	// DefaultPolicy is that of pods for which neither they nor their namespaces state one.
 	DefaultPolicy mesh.DefaultPolicy
 	// History is how many changes are remembered for Delta; 65536.
@@ -21,6 +24,7 @@ type Config struct {
 // World is everything that is known of the cluster, as rows for the nodes.
 type World struct {
 	system map[string]bool
+	home   string // the namespace of Fairlead
 	policy mesh.DefaultPolicy
 	start  uint64
 
@@ -41,6 +45,7 @@ type World struct {
 	services  map[string]*mesh.Service // by namespace/name
 	endpoints map[string]*mesh.Endpoints
 	routes    routes
+	own       own
 
 	namespaces   map[string]bool
 	policies     map[string]stated // by namespace
@@ -64,13 +69,14 @@ func NewWorld(cfg Config) *World {
 	}
 	start := uint64(time.Now().UnixMicro())
 	w := &World{
-		system: map[string]bool{}, policy: cfg.DefaultPolicy, start: start, version: start, changed: make(chan struct{}),
+		system: map[string]bool{}, home: cmp.Or(cfg.Namespace, "fairlead-system"), policy: cfg.DefaultPolicy, start: start, version: start, changed: make(chan struct{}),
 		history: history{limit: max(cfg.History, 2), floor: start},
 		objects: map[Key]Object{}, refused: map[Key]Object{}, problems: map[Key][]Problem{},
 		claims: newClaims(), index: newIndex(),
 		pods: map[string]*mesh.Pod{}, nodes: map[string]*mesh.Node{},
 		services: map[string]*mesh.Service{}, endpoints: map[string]*mesh.Endpoints{},
 		routes:     newRoutes(start, max(cfg.History, 2)),
+		own:        newOwn(start, max(cfg.History, 2)),
 		namespaces: map[string]bool{}, policies: map[string]stated{}, namespacesAt: start,
 		members: map[string]*member{}, byNode: map[string]map[string]*member{}, captured: map[string]*report{},
 		enrolmentAt: map[string]uint64{}, leaving: map[string]*member{},
@@ -100,6 +106,7 @@ func (w *World) next() uint64 { return w.version + 1 }
 
 // end ends a batch: if it has changed something, that is the new version. The caller holds the mutex.
 func (w *World) end() {
+	w.settleOwn()
 	if !w.dirty {
 		return
 	}
@@ -148,6 +155,8 @@ func (w *World) tell(d *mesh.Delta, c change, wanted func(mesh.Name) bool) {
 		if name := splitName(c.key); wanted(name) {
 			tell(w.endpoints, c.key, &d.Endpoints, &d.GoneEndpoints, name)
 		}
+	case AuthorizationPolicy:
+		tell(w.own.rows, c.key, &d.Authorizations, &d.GoneAuthorizations, splitName(c.key))
 	case routesRow:
 		if name := splitName(c.key); wanted(name) {
 			tell(w.routes.rows, c.key, &d.Routes, &d.GoneRoutes, name)
@@ -178,6 +187,9 @@ func (w *World) whole(wanted func(mesh.Name) bool) mesh.Delta {
 		if wanted(e.Service) {
 			d.Endpoints = append(d.Endpoints, e)
 		}
+	}
+	for _, a := range w.own.rows {
+		d.Authorizations = append(d.Authorizations, a)
 	}
 	for _, r := range w.routes.rows {
 		if wanted(r.Service) {
@@ -221,6 +233,7 @@ func (w *World) Problems() []Problem {
 		out = append(out, ps...)
 	}
 	out = append(out, w.routeProblems()...)
+	out = append(out, w.policyProblems()...)
 	slices.SortFunc(out, func(a, b Problem) int {
 		switch {
 		case a.less(b):
