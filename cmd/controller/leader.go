@@ -21,6 +21,7 @@ type replica struct {
 	source   *kube.Source
 	election *kube.Election
 	reviewer *kube.Reviewer
+	statuses func(*compile.World) *kube.Statuses
 	taints   func(keepers func() []string) *kube.Taints
 	address  func(nodes, admin netip.AddrPort) *kube.Address
 	admin    *adminServer
@@ -37,11 +38,15 @@ func runKubernetes(ctx context.Context, o *options, td identity.TrustDomain, log
 	if err != nil {
 		return err
 	}
+	custom, err := kube.ConnectCustom(o.kube.kubeconfig, "fairlead-controller/"+admin.Version)
+	if err != nil {
+		return err
+	}
 	k := &o.kube
 	r := &replica{
 		o: o, td: td, log: log, admin: newAdmin(),
 		source: kube.NewSource(kube.SourceConfig{
-			Client: client, Namespace: k.namespace, IssuerSecret: k.issuerSecret, RootsConfigMap: k.rootsConfigMap, Log: log,
+			Client: client, Custom: custom, Namespace: k.namespace, IssuerSecret: k.issuerSecret, RootsConfigMap: k.rootsConfigMap, Log: log,
 		}),
 		election: kube.NewElection(kube.ElectionConfig{
 			Client: client, Namespace: k.namespace, Name: k.podName, Duration: k.lease, Renew: k.renew, Retry: k.leaseTry, Log: log,
@@ -55,6 +60,9 @@ func runKubernetes(ctx context.Context, o *options, td identity.TrustDomain, log
 			Client: client, Namespace: k.namespace, PodName: k.podName, PodIP: netip.MustParseAddr(k.podIP),
 			Nodes: nodes.Port(), Admin: adminAt.Port(), Log: log,
 		})
+	}
+	r.statuses = func(world *compile.World) *kube.Statuses {
+		return kube.NewStatuses(kube.StatusesConfig{Client: custom, Source: r.source, World: world, Log: log})
 	}
 	r.taints = func(keepers func() []string) *kube.Taints {
 		return kube.NewTaints(kube.TaintsConfig{Client: client, Source: r.source, Keepers: keepers, Log: log})
@@ -119,6 +127,7 @@ func (r *replica) lead(ctx context.Context) error {
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return feed.Run(ctx) })
+	group.Go(func() error { return r.statuses(world).Run(ctx) })
 	group.Go(func() error { return s.run(ctx, nodes) })
 	group.Go(func() error { return r.address(addrPort(nodes.Addr()), r.adminAt).Run(ctx) })
 	if r.o.kube.startupTaint {

@@ -59,7 +59,7 @@ type Origin struct {
 type Object struct {
 	Key
 	Origin
-	Value any
+	Value any // or an error: what is there cannot be read, and the last good version stays
 }
 
 // Problem is why an object, or a part of it, is not served as it stands.

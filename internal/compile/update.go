@@ -109,6 +109,8 @@ func (w *World) admit(o Object) (warnings []error, err error) {
 		return nil, err
 	}
 	switch v := o.Value.(type) {
+	case error: // it could not be read
+		return nil, v
 	case *corev1.Namespace:
 		return w.setNamespace(v)
 	case *corev1.ServiceAccount:

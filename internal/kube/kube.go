@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -38,19 +39,40 @@ const (
 // no request.
 func Connect(kubeconfig, userAgent string, log *slog.Logger) (kubernetes.Interface, error) {
 	logOnce.Do(func() { klog.SetSlogLogger(log) }) // of a process: client-go has no other way to be told
+	cfg, err := clientConfig(kubeconfig, userAgent)
+	if err != nil {
+		return nil, err
+	}
+	cfg.AcceptContentTypes, cfg.ContentType = "application/vnd.kubernetes.protobuf,application/json", "application/json"
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of the cluster: %w", err)
+	}
+	return client, nil
+}
+
+// ConnectCustom makes a client for kinds that the cluster has by a CustomResourceDefinition. It makes no request.
+func ConnectCustom(kubeconfig, userAgent string) (dynamic.Interface, error) {
+	cfg, err := clientConfig(kubeconfig, userAgent)
+	if err != nil {
+		return nil, err
+	}
+	client, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of the cluster: %w", err)
+	}
+	return client, nil
+}
+
+func clientConfig(kubeconfig, userAgent string) (*rest.Config, error) {
 	cfg, err := clusterConfig(kubeconfig)
 	if err != nil {
 		return nil, err
 	}
 	cfg.UserAgent = userAgent
 	cfg.QPS, cfg.Burst = 50, 100
-	cfg.AcceptContentTypes, cfg.ContentType = "application/vnd.kubernetes.protobuf,application/json", "application/json"
 	cfg.Dial = (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext
-	client, err := kubernetes.NewForConfig(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("make a client of the cluster: %w", err)
-	}
-	return client, nil
+	return cfg, nil
 }
 
 func clusterConfig(kubeconfig string) (*rest.Config, error) {

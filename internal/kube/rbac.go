@@ -24,6 +24,14 @@ func ControllerRoles(issuerSecret, rootsConfigMap string) Roles {
 		Cluster: []Rule{
 			rule("what is compiled for the nodes", read, "", "namespaces", "nodes", "pods", "serviceaccounts", "services"),
 			rule("the endpoints of services", read, "discovery.k8s.io", "endpointslices"),
+			rule("routes, and who may refer to whom", read, gatewayGroup, "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "referencegrants"),
+			rule("policies", read, ownGroup, "trafficpolicies", "authorizationpolicies"),
+			rule("what has become of a route, of which others may have written too", []string{"get"}, gatewayGroup,
+				"httproutes", "grpcroutes", "tlsroutes", "tcproutes"),
+			rule("what has become of a route", []string{"update"}, gatewayGroup,
+				"httproutes/status", "grpcroutes/status", "tlsroutes/status", "tcproutes/status"),
+			rule("what has become of a policy, as it stands there", []string{"get"}, ownGroup, "trafficpolicies", "authorizationpolicies"),
+			rule("what has become of a policy", []string{"update"}, ownGroup, "trafficpolicies/status", "authorizationpolicies/status"),
 			rule("whose token a keeper shows", []string{"create"}, "authentication.k8s.io", "tokenreviews"),
 		},
 		Namespace: []Rule{

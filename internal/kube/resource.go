@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -82,8 +83,20 @@ func resources(client kubernetes.Interface, cfg SourceConfig) []*resource {
 type mirror struct {
 	*resource
 	source *Source
-	synced bool  // protected by the Source's mutex, as is:
-	err    error // of the last request; nil when it was answered
+	custom *custom // of a kind that the cluster may not have
+	// Protected by the Source's mutex:
+	synced  bool
+	err     error  // of the last request; nil when it was answered
+	version string // in which a custom kind is followed, as long as the cluster has it
+}
+
+// follow follows the resource until the context ends, whether the cluster has such a kind or not.
+func (m *mirror) follow(ctx context.Context) {
+	if m.custom == nil {
+		m.run(ctx)
+		return
+	}
+	m.custom.follow(ctx, m)
 }
 
 // run follows the resource until the context ends. A failure is tried again, from half a second to ten apart: the
@@ -104,6 +117,10 @@ func (m *mirror) listed(ctx context.Context, o metav1.ListOptions) (runtime.Obje
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	list, err := m.list(ctx, o)
+	if m.custom != nil && apierrors.IsNotFound(err) {
+		m.custom.lost()
+		return list, err
+	}
 	m.source.fares(m, "list", err)
 	return list, err
 }
@@ -111,6 +128,10 @@ func (m *mirror) listed(ctx context.Context, o metav1.ListOptions) (runtime.Obje
 func (m *mirror) watched(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 	o.FieldSelector = m.fields
 	w, err := m.watch(ctx, o)
+	if m.custom != nil && apierrors.IsNotFound(err) {
+		m.custom.lost()
+		return w, err
+	}
 	if err == nil && reflect.TypeOf(w) == cut {
 		m.source.fares(m, "watch", errCut)
 		return w, nil
@@ -127,6 +148,9 @@ var (
 
 // Transformer has the reflector's own copies slimmed as well.
 func (m *mirror) Transformer() cache.TransformFunc {
+	if m.custom != nil {
+		return nil
+	}
 	return func(object any) (any, error) { return slim(object), nil }
 }
 
@@ -139,8 +163,16 @@ func (m *mirror) Update(object any) error {
 	if err != nil {
 		return err
 	}
-	m.source.put(k, slim(object))
+	m.source.put(k, m.kept(object))
 	return nil
+}
+
+// kept is what is kept of an object.
+func (m *mirror) kept(object any) any {
+	if m.custom != nil {
+		return m.custom.typed(object)
+	}
+	return slim(object)
 }
 
 // Delete forgets an object.
@@ -161,7 +193,7 @@ func (m *mirror) Replace(list []any, _ string) error {
 		if err != nil {
 			return err
 		}
-		objects[k] = slim(o)
+		objects[k] = m.kept(o)
 	}
 	m.source.replace(m, objects)
 	return nil

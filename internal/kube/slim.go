@@ -99,7 +99,7 @@ func slimProbe(p *corev1.Probe) *corev1.Probe {
 func slimEndpoints(endpoints []discoveryv1.Endpoint) []discoveryv1.Endpoint {
 	out := make([]discoveryv1.Endpoint, 0, len(endpoints))
 	for _, e := range endpoints {
-		e.TargetRef, e.Hints, e.DeprecatedTopology = nil, nil, nil
+		e.TargetRef, e.DeprecatedTopology = nil, nil
 		out = append(out, e)
 	}
 	return out

@@ -7,9 +7,12 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"fairlead.io/fairlead/internal/compile"
@@ -18,9 +21,11 @@ import (
 // SourceConfig configures a Source.
 type SourceConfig struct {
 	Client         kubernetes.Interface
-	Namespace      string // ours
+	Custom         dynamic.Interface // for routes and policies; without it none are followed
+	Namespace      string            // ours
 	IssuerSecret   string
 	RootsConfigMap string
+	LookAgain      time.Duration // for kinds that the cluster does not have: 10 s
 	Log            *slog.Logger
 }
 
@@ -45,6 +50,9 @@ func NewSource(cfg SourceConfig) *Source {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.LookAgain == 0 {
+		cfg.LookAgain = 10 * time.Second
+	}
 	s := &Source{
 		cfg: cfg, client: cfg.Client,
 		synced: make(chan struct{}), trust: make(chan struct{}, 1), changed: make(chan struct{}, 1),
@@ -53,6 +61,11 @@ func NewSource(cfg SourceConfig) *Source {
 	for _, r := range resources(cfg.Client, cfg) {
 		s.mirrors = append(s.mirrors, &mirror{resource: r, source: s})
 	}
+	if cfg.Custom != nil {
+		for _, c := range customs(cfg.Custom, cfg.LookAgain) {
+			s.mirrors = append(s.mirrors, &mirror{resource: &c.resource, source: s, custom: c})
+		}
+	}
 	return s
 }
 
@@ -60,7 +73,7 @@ func NewSource(cfg SourceConfig) *Source {
 func (s *Source) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	for _, m := range s.mirrors {
-		all.Go(func() { m.run(ctx) })
+		all.Go(func() { m.follow(ctx) })
 	}
 	all.Wait()
 	return nil
@@ -219,6 +232,33 @@ func (s *Source) roots() *corev1.ConfigMap {
 	defer s.mu.Unlock()
 	o, _ := s.objects[compile.Key{Kind: configMap, Namespace: s.cfg.Namespace, Name: s.cfg.RootsConfigMap}].(*corev1.ConfigMap)
 	return o
+}
+
+// object is one of a custom kind, as it was told last; nil if there is none or it could not be read.
+func (s *Source) object(k compile.Key) metav1.Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o, _ := s.objects[k].(metav1.Object)
+	return o
+}
+
+// customOf is how the cluster calls a custom kind, and the version in which it is followed; "" if the cluster has none now.
+func (s *Source) customOf(kind compile.Kind) (c *custom, version string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.mirrors {
+		if m.custom != nil && m.custom.customKind.kind == kind {
+			return m.custom, m.version
+		}
+	}
+	return nil, ""
+}
+
+// serving notes in which version a custom kind is followed.
+func (s *Source) serving(m *mirror, version string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m.version = version
 }
 
 func poke(c chan struct{}) {
