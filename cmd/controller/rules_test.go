@@ -62,8 +62,8 @@ func (r *roles) allow(q kubetest.Request) bool {
 	}
 	ok := false
 	for _, p := range []string{
-		part(q.User, "cluster", q.Verb, q.Group, q.Resource, ""), part(q.User, "namespace", q.Verb, q.Group, q.Resource, ""),
-		part(q.User, "namespace", q.Verb, q.Group, q.Resource, name),
+		part(q.User, "cluster", q.Verb, q.Group, q.Of(), ""), part(q.User, "namespace", q.Verb, q.Group, q.Of(), ""),
+		part(q.User, "namespace", q.Verb, q.Group, q.Of(), name),
 	} {
 		if slices.Contains(allowed, p) {
 			r.needed[p] = true

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"fairlead.io/fairlead/internal/compile"
@@ -54,6 +55,15 @@ func client(t testing.TB, s *kubetest.Server, user string) kubernetes.Interface 
 	t.Helper()
 	log, _ := newLog()
 	c, err := Connect(s.KubeconfigOf(user), "test", log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func customClient(t testing.TB, s *kubetest.Server) dynamic.Interface {
+	t.Helper()
+	c, err := ConnectCustom(s.KubeconfigOf("controller"), "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +116,8 @@ func follow(t testing.TB, s *kubetest.Server) *cluster {
 	log, buffer := newLog()
 	c := &cluster{Server: s, world: compile.NewWorld(compile.Config{}), log: buffer}
 	c.source = NewSource(SourceConfig{
-		Client: client(t, s, "controller"), Namespace: ns, IssuerSecret: IssuerSecret, RootsConfigMap: RootsConfigMap, Log: log,
+		Client: client(t, s, "controller"), Custom: customClient(t, s), LookAgain: 50 * time.Millisecond,
+		Namespace: ns, IssuerSecret: IssuerSecret, RootsConfigMap: RootsConfigMap, Log: log,
 	})
 	c.feed = NewFeed(FeedConfig{Source: c.source, World: c.world, Grace: 200 * time.Millisecond, Log: log})
 	background(t, c.source.Run)

@@ -3,6 +3,8 @@ package kubetest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -19,6 +21,7 @@ func (s *Server) Set(texts ...string) {
 			s.t.Fatalf("%v: %s", err, text)
 		}
 		s.mu.Lock()
+		s.version(r, o, Request{Resource: r.resource})
 		s.store.put(r, o)
 		s.mu.Unlock()
 	}
@@ -29,8 +32,8 @@ func refOf(o object) (ref, error) {
 	if !core {
 		group = ""
 	}
-	for resource, kind := range kinds {
-		if kind == o.at("kind") {
+	for _, resource := range append(slices.Collect(maps.Keys(kinds)), slices.Collect(maps.Keys(custom))...) {
+		if kindOf(resource) == o.at("kind") {
 			return ref{group, resource, o.at("metadata.namespace"), o.at("metadata.name")}, nil
 		}
 	}
@@ -92,5 +95,6 @@ func (s *Server) Merge(resource, namespace, name, patch string) {
 	}
 	o := s.store.objects[r].clone()
 	merge(o, p)
+	s.version(r, o, Request{Resource: r.resource})
 	s.store.put(r, o)
 }

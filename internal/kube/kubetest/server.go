@@ -34,6 +34,8 @@ type Server struct {
 	review   func(token string) map[string]any
 	lists    bool
 	down     bool
+	defined  map[string]string // versions of custom resources, by group
+	ended    int
 }
 
 // Request is what somebody has asked for, in the words of RBAC.
@@ -43,21 +45,29 @@ type Request struct {
 	version, sub string
 }
 
+// Of is the resource as RBAC has it, with its subresource.
+func (r Request) Of() string {
+	if r.sub != "" {
+		return r.Resource + "/" + r.sub
+	}
+	return r.Resource
+}
+
 func (r Request) String() string {
 	return fmt.Sprintf("%s: %s %s %s/%s", r.User, r.Verb, r.groupResource(), r.Namespace, r.Name)
 }
 
 func (r Request) groupResource() string {
 	if r.Group == "" {
-		return r.Resource
+		return r.Of()
 	}
-	return r.Resource + "." + r.Group
+	return r.Of() + "." + r.Group
 }
 
 // New starts a server that ends with the test.
 func New(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{t: t, store: newStore()}
+	s := &Server{t: t, store: newStore(), defined: map[string]string{}}
 	s.http = httptest.NewUnstartedServer(s)
 	s.http.EnableHTTP2 = true
 	s.http.StartTLS() // a client shows no token without
@@ -130,6 +140,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
+	if !s.knows(req) {
+		s.mu.Unlock()
+		unknown(w)
+		return
+	}
 	s.requests = append(s.requests, req)
 	down, lists, review := s.down, s.lists, s.review
 	allowed := s.allow == nil || s.allow(req)
@@ -174,9 +189,6 @@ func parse(r *http.Request) (Request, error) {
 	}
 	part = append(part, "", "")
 	req.Resource, req.Name, req.sub = part[0], part[1], part[2]
-	if _, known := kinds[req.Resource]; !known || req.sub != "" {
-		return req, fmt.Errorf("no resource at %s", r.URL.Path)
-	}
 	req.Verb = map[string]string{"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get"}[r.Method]
 	if r.Method == "GET" && req.Name == "" {
 		req.Verb = "list"

@@ -35,6 +35,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, req Request) {
 	case req.Verb == "get":
 		reply(w, http.StatusOK, typed(is, req))
 	case req.Verb == "create":
+		s.version(at, body, req)
 		reply(w, http.StatusCreated, typed(s.store.put(at, body), req))
 	case req.Verb == "delete":
 		s.store.delete(at)
@@ -42,20 +43,28 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, req Request) {
 	case req.Verb == "patch":
 		patched := is.clone()
 		merge(patched, body)
+		s.version(at, patched, req)
 		reply(w, http.StatusOK, typed(s.store.put(at, patched), req))
 	default:
 		if v, _ := body.meta()["resourceVersion"].(string); v != "" && v != is.meta()["resourceVersion"] {
 			refuse(w, http.StatusConflict, "Conflict", at.name+" has been changed")
 			return
 		}
+		s.version(at, body, req)
 		reply(w, http.StatusOK, typed(s.store.put(at, body), req))
+	}
+}
+
+func (s *Server) version(at ref, o object, req Request) {
+	if _, is := custom[req.Resource]; is {
+		versioned(s.store.objects[at], o, req.sub)
 	}
 }
 
 // typed is an object with what says which it is.
 func typed(o object, req Request) object {
 	o = o.clone()
-	o["kind"], o["apiVersion"] = kinds[req.Resource], apiVersion(req)
+	o["kind"], o["apiVersion"] = kindOf(req.Resource), apiVersion(req)
 	return o
 }
 
@@ -74,7 +83,7 @@ func selected(r *http.Request, req Request) selection {
 func (s *Server) list(w http.ResponseWriter, r *http.Request, req Request) {
 	items := s.store.list(selected(r, req))
 	reply(w, http.StatusOK, map[string]any{
-		"kind": kinds[req.Resource] + "List", "apiVersion": apiVersion(req),
+		"kind": kindOf(req.Resource) + "List", "apiVersion": apiVersion(req),
 		"metadata": map[string]any{"resourceVersion": strconv.Itoa(s.store.version)}, "items": items,
 	})
 }
@@ -93,6 +102,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, req Request, list
 	tell := func(kind string, o object) { _ = out.Encode(map[string]any{"type": kind, "object": typed(o, req)}) }
 	since, _ := strconv.Atoi(q.Get("resourceVersion"))
 	s.mu.Lock()
+	ended := s.ended
 	if initial {
 		for _, o := range s.store.list(sel) {
 			tell("ADDED", o)
@@ -111,8 +121,11 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, req Request, list
 				tellEvent(tell, sel, e)
 			}
 		}
-		changed := s.store.changed
+		changed, over := s.store.changed, s.ended != ended && !s.knows(req)
 		s.mu.Unlock()
+		if over {
+			return
+		}
 		w.(http.Flusher).Flush()
 		select {
 		case <-r.Context().Done():
