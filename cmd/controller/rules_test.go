@@ -135,6 +135,9 @@ func live(t *testing.T, r *roles, lists bool) {
 	obey(t, k)
 	eventually(t, "the pod is announced", first.says("/metrics", "fairlead_controller_pods_in_mesh 1\n"))
 	eventually(t, "the start-up taint is taken off", func() bool { return c.At("nodes", "", "a", "spec.taints") == "[map[effect:NoSchedule key:gpu]]" })
+	for _, resource := range routed(c) {
+		eventually(t, "the status of "+resource, func() bool { return c.At(resource, "shop", "r", "status") != "" })
+	}
 
 	// The issuer is exchanged, and the next replica takes over.
 	ca, alone := newIssuer(t)
@@ -186,6 +189,27 @@ func live(t *testing.T, r *roles, lists bool) {
 	if there("configmaps", "fairlead-leave") {
 		t.Error("the sign to leave is left")
 	}
+}
+
+// routed sets a route and a policy of each kind, and returns the resources that get a status.
+func routed(c *cluster) (resources []string) {
+	const parent = `"parentRefs": [{"group": "", "kind": "Service", "name": "web"}], "rules": [{"backendRefs": [{"name": "web", "port": 80}]}]`
+	set := func(group, version, kind, resource, spec string) {
+		c.Set(fmt.Sprintf(`{"apiVersion": "%s/%s", "kind": %q, "metadata": {"namespace": "shop", "name": "r"}, "spec": {%s}}`, group, version, kind, spec))
+		resources = append(resources, resource+"."+group)
+	}
+	c.Define("gateway.networking.k8s.io", "v1")
+	c.Define("fairlead.io", "v1alpha1")
+	for kind, resource := range map[string]string{"HTTPRoute": "httproutes", "GRPCRoute": "grpcroutes", "TLSRoute": "tlsroutes", "TCPRoute": "tcproutes"} {
+		spec := parent
+		if kind == "TLSRoute" {
+			spec += `, "hostnames": ["a.test"]`
+		}
+		set("gateway.networking.k8s.io", "v1", kind, resource, spec)
+	}
+	set("fairlead.io", "v1alpha1", "TrafficPolicy", "trafficpolicies", `"targetRefs": [{"kind": "Service", "name": "web"}], "timeouts": {"request": "1s"}`)
+	set("fairlead.io", "v1alpha1", "AuthorizationPolicy", "authorizationpolicies", `"action": "DENY", "rules": [{}]`)
+	return resources
 }
 
 func listed(c *cluster, user, resource string) bool {
