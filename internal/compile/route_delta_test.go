@@ -212,7 +212,7 @@ func routesText(w *World) string {
 	}
 	statuses, _ := w.RouteStatuses(0)
 	for _, s := range statuses {
-		out = append(out, s.Key.String()+"\n"+conditions(w, s.Kind, s.Namespace+"/"+s.Name))
+		out = append(out, s.String()+"\n"+conditions(w, s.Kind, s.Namespace+"/"+s.Name))
 	}
 	slices.Sort(out)
 	return strings.Join(out, "\n")

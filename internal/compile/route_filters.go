@@ -136,6 +136,9 @@ func readEdit(f *gatewayv1.HTTPHeaderFilter) (*mesh.FieldEdit, error) {
 		if hint, no := framing[lower]; no {
 			return false, fmt.Errorf("%s: %s frames the message, and is not changed%s", list, name, hint)
 		}
+		if strings.HasPrefix(lower, "fairlead-") {
+			return false, fmt.Errorf("%s: %s is between proxies of the mesh, and is not changed", list, name)
+		}
 		if other, there := in[lower]; there && other != list {
 			return false, fmt.Errorf("%s: %s is in %s already", list, name, other)
 		}

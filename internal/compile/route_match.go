@@ -28,7 +28,10 @@ func checkRegex(text string, most int) error {
 	if len(text) > most {
 		return fmt.Errorf("regular expression of %d bytes, at most %d are taken", len(text), most)
 	}
-	re, err := syntax.Parse(text, syntax.Perl)
+	if _, err := syntax.Parse(text, syntax.Perl); err != nil { // by itself, so that none of its parentheses closes ours
+		return fmt.Errorf("regular expression (RE2): %w", err)
+	}
+	re, err := syntax.Parse("^(?:"+text+")$", syntax.Perl) // as it is asked
 	if err != nil {
 		return fmt.Errorf("regular expression (RE2): %w", err)
 	}

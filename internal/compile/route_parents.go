@@ -68,23 +68,22 @@ func (r *route) consumer(service mesh.Name) string {
 }
 
 // attach is the ports of a Service that a parent means, or why there are none.
-func (p parent) attach(s *mesh.Service) ([]uint16, error) {
+func (p parent) attach(s *mesh.Service) (ports []uint16, why string) {
 	switch {
 	case s == nil:
-		return nil, fmt.Errorf("Service %s does not exist", p.service)
+		return nil, fmt.Sprintf("Service %s does not exist", p.service)
 	case s.ExternalName != "":
-		return nil, fmt.Errorf("Service %s is of type ExternalName: there is no address that traffic to it is known by", p.service)
+		return nil, fmt.Sprintf("Service %s is of type ExternalName: there is no address that traffic to it is known by", p.service)
 	case s.Headless:
-		return nil, fmt.Errorf("Service %s is headless: there is no address that traffic to it is known by", p.service)
+		return nil, fmt.Sprintf("Service %s is headless: there is no address that traffic to it is known by", p.service)
 	}
-	var out []uint16
 	for _, x := range s.Ports {
 		if (p.port == 0 || p.port == x.Number) && (p.section == "" || p.section == x.Name) {
-			out = append(out, x.Number)
+			ports = append(ports, x.Number)
 		}
 	}
-	if len(out) > 0 {
-		return out, nil
+	if len(ports) > 0 {
+		return ports, ""
 	}
 	var what []string
 	if p.port != 0 {
@@ -94,7 +93,7 @@ func (p parent) attach(s *mesh.Service) ([]uint16, error) {
 		what = append(what, fmt.Sprintf("port named %q", p.section))
 	}
 	if len(what) == 0 {
-		return nil, fmt.Errorf("Service %s has no TCP port", p.service)
+		return nil, fmt.Sprintf("Service %s has no TCP port", p.service)
 	}
-	return nil, fmt.Errorf("Service %s has no TCP %s", p.service, strings.Join(what, ", "))
+	return nil, fmt.Sprintf("Service %s has no TCP %s", p.service, strings.Join(what, ", "))
 }

@@ -73,9 +73,9 @@ func (w *World) accepted(r *route, p parent) metav1.Condition {
 	say := func(reason gatewayv1.RouteConditionReason, message string) metav1.Condition {
 		return condition(r.head, gatewayv1.RouteConditionAccepted, reason, message+".")
 	}
-	ports, err := p.attach(w.services[p.service.String()])
-	if err != nil {
-		return say(gatewayv1.RouteReasonNoMatchingParent, err.Error())
+	ports, why := p.attach(w.services[p.service.String()])
+	if why != "" {
+		return say(gatewayv1.RouteReasonNoMatchingParent, why)
 	}
 	var held []string
 	var lost, notes []string
