@@ -247,6 +247,7 @@ func TestAPodThatIsGoneKeepsItsPolicies(t *testing.T) {
 	apply(t, w, f, "pod", labelled("shop", "a", "10.0.0.1", "web"), sliceOf("shop", "web", "http", 8080, "10.0.0.1"))
 	w.SetCaptured("a", w.Version(), map[string][]netip.Addr{"u-a": addrs("10.0.0.1")})
 	apply(t, w, f, "pod")
+	w.SetCaptured("a", w.Version(), map[string][]netip.Addr{"u-a": addrs("10.0.0.1")}) // it is looked at again
 	if len(w.Leaving()) != 1 || refsOf(w, "u-a") != "shop/p:8080" {
 		t.Errorf("leaving %v, about it: %q", w.Leaving(), refsOf(w, "u-a"))
 	}
