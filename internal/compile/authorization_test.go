@@ -55,7 +55,7 @@ func refsOf(w *World, uid string) string {
 
 func rowOf(w *World, name string) *mesh.Authorization {
 	for _, a := range w.Delta(0, all).Authorizations {
-		if a.Name.String() == name {
+		if a.String() == name {
 			return a
 		}
 	}
@@ -97,7 +97,7 @@ func TestWhatAnAuthorizationPolicyIsAbout(t *testing.T) {
 			c.row.Name = mesh.Name{Namespace: "shop", Name: "p"}
 		}
 		c.row.Rules = shop
-		if diff := cmp.Diff(&c.row, rowOf(w, c.row.Name.String())); diff != "" {
+		if diff := cmp.Diff(&c.row, rowOf(w, c.row.String())); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
