@@ -148,6 +148,9 @@ func (w *World) endpointsChanged(name string) {
 
 // settleOwn makes anew what has become stale: rows of policies, then what is about which pod, then statuses.
 func (w *World) settleOwn() {
+	if s := &w.own.stale; len(s.authz)+len(s.statuses)+len(s.services)+len(s.pods) == 0 {
+		return
+	}
 	for k := range w.own.stale.authz {
 		w.makeAuthorization(k)
 	}
