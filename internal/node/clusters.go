@@ -69,6 +69,17 @@ func (c *clusters) of(service mesh.Name) map[clusterKey]*balance.Cluster {
 	return found
 }
 
+// drop forgets the clusters of a service that nobody uses any more.
+func (c *clusters) drop(service mesh.Name) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.m {
+		if key.service == service {
+			delete(c.m, key)
+		}
+	}
+}
+
 // update gives every cluster what the snapshot says. A service that is gone leaves an empty cluster behind it, so
 // that connections which still use it find no endpoint; the cluster itself is forgotten, and its service returned.
 func (c *clusters) update(s *mesh.Snapshot) (gone []mesh.Name) {

@@ -23,6 +23,7 @@ type Table struct {
 	Port   uint16
 	Kind   mesh.RouteKind
 	Policy *mesh.Traffic // of the port, where there are no rules
+	Faults Faults        // of Policy
 	Rules  []*Rule
 	order  []condition
 	paths  index
@@ -35,6 +36,10 @@ type Clusters func(service mesh.Name, port uint16) *balance.Cluster
 // none, or the two do not understand each other.
 func New(p *mesh.PortRoutes, clusters Clusters) (*Table, error) {
 	t := &Table{Port: p.Port, Kind: p.Kind, Policy: p.Policy}
+	var err error
+	if t.Faults, err = newFaults(p.Policy); err != nil {
+		return nil, err
+	}
 	for i := range p.Rules {
 		r, err := newRule(&p.Rules[i], clusters)
 		if err != nil {
