@@ -13,7 +13,7 @@ func (r *request) disturbed(faults routing.Faults) bool {
 	if len(faults) == 0 {
 		return false
 	}
-	f := faults.Draw(&routing.Request{Method: r.head.Method, Path: r.head.Path, Fields: r.head.Fields}, rand.Float64)
+	f := faults.Draw(&r.asked, rand.Float64)
 	if f == nil {
 		return false
 	}

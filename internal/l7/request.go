@@ -10,6 +10,7 @@ import (
 
 	"fairlead.io/fairlead/internal/l7/balance"
 	"fairlead.io/fairlead/internal/l7/exchange"
+	"fairlead.io/fairlead/internal/l7/routing"
 )
 
 // Codes of gRPC (google.rpc.Code).
@@ -33,6 +34,7 @@ type request struct {
 	tries attempts
 	ep    *balance.Endpoint // outbound only
 
+	asked  routing.Request // what rules look at
 	way    way
 	out    exchange.Head // what is sent, if edited
 	edited bool

@@ -23,9 +23,10 @@ func (r *request) choose() {
 		return
 	}
 	faults := t.Faults
+	r.asked = routing.Request{Method: r.head.Method, Path: r.head.Path, Fields: r.head.Fields}
 	r.way.policy = t.Policy
 	if t.Kind != mesh.NoRoute {
-		c := t.Match(&routing.Request{Method: r.head.Method, Path: r.head.Path, Fields: r.head.Fields})
+		c := t.Match(&r.asked)
 		if c.Rule == nil {
 			r.fail(CauseNoRoute, 404, grpcUnimplemented, "no rule is for this request")
 			return
