@@ -86,7 +86,7 @@ func (r *request) mayAgain(p *mesh.Retry) bool {
 	if r.retries.count >= p.Limit || !r.upTap.whole() || r.x.Tunnel || r.x.Responded() {
 		return false
 	}
-	if !r.budgeted() {
+	if !r.budget().take(r.s.w.l.Now(), p.Ratio, p.Floor) {
 		r.event(EventRetryBudget)
 		return false
 	}
@@ -140,4 +140,11 @@ func (r *request) retry() *mesh.Retry {
 	return nil
 }
 
-func (r *request) budgeted() bool { return true }
+// budget is what the request's rule may spend on retries.
+func (r *request) budget() *retryBudget {
+	key := budgetKey{service: r.rec.Service, port: r.s.route.dst.Port.Number}
+	if rule := r.rec.Rule; rule != nil {
+		key.route, key.index = rule.Route, rule.Index
+	}
+	return r.s.w.e.retries.of(key)
+}

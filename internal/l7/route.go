@@ -34,6 +34,9 @@ func (r *request) choose() {
 		r.way = way{rule: c.Rule, prefix: c.Prefix, policy: c.Policy}
 		r.rec.Rule, faults = c.Rule.Rule, c.Faults
 	}
+	if r.retry() != nil {
+		r.budget().request(r.s.w.l.Now())
+	}
 	r.limit(r.limits())
 	if !r.disturbed(faults) {
 		r.follow()

@@ -159,9 +159,37 @@ func (t *tables) get(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port, dst ne
 	if e == nil {
 		e = &ruleset{}
 		t.m[key] = e
+		t.world.Subscribe(key.service) // again: it may have been a backend that was none any more a moment ago
 		t.make(s, key, e)
 	}
 	return &e.live
+}
+
+// peek is the rules in force for who only looks: what nobody has used is made of the snapshot, and not kept. waits tells whether
+// newer ones wait for their backends.
+func (t *tables) peek(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port, dst netip.Addr, namespace string) (found *routing.Table, waits bool) {
+	key := tableKey{svc.Name, port.Number, dst.Unmap().Is4(), namespace}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.m[key]; e != nil {
+		return e.live.Table(), !e.due.IsZero()
+	}
+	row := rowOf(s.Routes(svc.Name), port.Number, namespace)
+	if row == nil {
+		return nil, false
+	}
+	found, _ = routing.New(row, func(service mesh.Name, number uint16) *balance.Cluster {
+		to := s.Service(service)
+		if to == nil {
+			return nil
+		}
+		p, ok := to.Port(number)
+		if !ok {
+			return nil
+		}
+		return t.clusters.peek(s, to, p, familyOf(to, key.v4))
+	})
+	return found, false
 }
 
 // update gives every table what the snapshot says, and takes back the subscriptions that no rule needs any more. A table whose
@@ -169,7 +197,6 @@ func (t *tables) get(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port, dst ne
 func (t *tables) update(s *mesh.Snapshot) (again time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := t.now()
 	needed := map[mesh.Name]bool{}
 	for key, e := range t.m {
 		svc := s.Service(key.service)
@@ -178,30 +205,36 @@ func (t *tables) update(s *mesh.Snapshot) (again time.Duration) {
 			delete(t.m, key)
 			continue
 		}
-		needed[key.service] = true
 		row := rowOf(s.Routes(key.service), key.port, key.consumer)
-		names := backendsOf(row)
-		for _, n := range append(backendsOf(e.row), names...) {
+		if left := t.refresh(s, key, e, row); left > 0 && (again == 0 || left < again) {
+			again = left
+		}
+		needed[key.service] = true
+		for _, n := range append(backendsOf(e.row), backendsOf(row)...) {
 			needed[n] = true
 		}
-		if row == e.row && slices.Equal(servicesOf(s, names), e.services) {
-			e.due = time.Time{}
-			continue
-		}
-		t.ask(names)
-		if e.due.IsZero() {
-			e.due = now.Add(backendsWait)
-		}
-		if left := e.due.Sub(now); left > 0 && !known(s, names) {
-			if again == 0 || left < again {
-				again = left
-			}
-			continue
-		}
-		t.make(s, key, e)
 	}
 	t.forget(needed)
 	return again
+}
+
+// refresh puts a newer row in force, as soon as its backends are known or have been waited for. It returns how long that may last.
+func (t *tables) refresh(s *mesh.Snapshot, key tableKey, e *ruleset, row *mesh.PortRoutes) time.Duration {
+	names := backendsOf(row)
+	if row == e.row && slices.Equal(servicesOf(s, names), e.services) {
+		e.due = time.Time{}
+		return 0
+	}
+	t.ask(names)
+	now := t.now()
+	if e.due.IsZero() {
+		e.due = now.Add(backendsWait)
+	}
+	if left := e.due.Sub(now); left > 0 && !known(s, names) {
+		return left
+	}
+	t.make(s, key, e)
+	return 0
 }
 
 // forget takes back the subscriptions to backends that are none any more.
