@@ -3,6 +3,8 @@ package l7
 import (
 	"cmp"
 	"time"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
 )
 
 // deadlines are the time limits that a rule or a policy sets to a request. Their timers are the loop's.
@@ -27,8 +29,7 @@ func (r *request) limit(whole, silence time.Duration) {
 // late ends a request whose time is over, wherever it is.
 func (r *request) late() {
 	r.clocks.ofRequest = nil
-	r.leave(errUpstream)
-	r.fail(CauseTimeout, 504, grpcDeadline, "the request's time is over")
+	r.timeOut("the request's time is over")
 }
 
 // silent ends a request by which no byte has gone for too long. The clock is not moved by each byte: it looks when it is due.
@@ -39,8 +40,7 @@ func (r *request) silent() {
 		return
 	}
 	d.ofSilence = nil
-	r.leave(errUpstream)
-	r.fail(CauseTimeout, 504, grpcDeadline, "no byte has come for too long")
+	r.timeOut("no byte has come for too long")
 }
 
 // stir notes that bytes have gone.
@@ -61,12 +61,23 @@ func (r *request) attempt() {
 // overdue gives an attempt up.
 func (r *request) overdue() {
 	r.clocks.ofAttempt = nil
-	r.rec.Status, r.rec.GRPCStatus = 0, 0 // it failed, whatever has come of it
 	if !r.x.Responded() && r.overdueAgain() {
 		return
 	}
+	r.timeOut("the attempt's time is over")
+}
+
+// timeOut ends a request: with an answer, or by a reset where a response has begun. One of gRPC has an end that tells the status.
+func (r *request) timeOut(text string) {
 	r.leave(errUpstream)
-	r.fail(CauseTimeout, 504, grpcDeadline, "the attempt's time is over")
+	if !r.rec.GRPC || !r.x.Responded() || r.head.Version != exchange.HTTP2 {
+		r.fail(CauseTimeout, 504, grpcDeadline, text)
+		return
+	}
+	r.rec.Cause = CauseTimeout
+	r.x.Recall(exchange.Reason{Code: exchange.CodeCancel, Detail: "timeout"})
+	r.x.ResponseTrailers([]exchange.Field{{Name: "grpc-status", Value: "4"}, {Name: "grpc-message", Value: text}})
+	r.x.ResponseReset(exchange.Reason{}) // of what the client may still send
 }
 
 // accepted ends the clocks of a request that has become a tunnel: it lasts as long as its ends want, or until it is silent.

@@ -143,6 +143,9 @@ func (sink) Consumed(*exchange.Exchange, int) {}
 
 // mirror sends copies of a request to those mirrors that are drawn for it, or keeps the request's body for them.
 func (r *request) mirror() {
+	if r.x.Tunnel { // there is no end of it that could be waited for
+		return
+	}
 	to := &r.copies.to
 	for _, list := range [...][]routing.MirrorTo{r.way.rule.Mirrors, r.way.to.Mirrors} {
 		for i := range list {

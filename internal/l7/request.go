@@ -90,7 +90,7 @@ func (r *request) start(s *httpSession, h *exchange.Head, end bool) {
 
 // keep says how much of the body is kept. Little things are not counted: there are as many requests as Limits.Requests.
 func (r *request) keep(body int) {
-	if n := body + exchange.Size(r.head.Fields) + exchange.Size(r.upTap.trailers); n > uncounted || r.kept.Held() > 0 {
+	if n := body + len(r.copies.body) + exchange.Size(r.head.Fields) + exchange.Size(r.upTap.trailers); n > uncounted || r.kept.Held() > 0 {
 		r.kept.Set(n)
 	}
 }
@@ -257,7 +257,10 @@ func (r *request) leave(err error) {
 
 // fail answers in our own name.
 func (r *request) fail(cause Cause, status int, grpc uint32, text string) {
-	r.rec.Cause, r.rec.Status, r.rec.GRPCStatus = cause, status, grpc
+	r.rec.Cause, r.rec.GRPCStatus = cause, grpc
+	if !r.x.Responded() {
+		r.rec.Status = status
+	}
 	r.x.Fail(status, grpc, cause.String(), text)
 }
 

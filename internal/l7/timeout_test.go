@@ -77,9 +77,17 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
-// hanging never answers.
+// hanging never answers, or once and then no more.
 type hanging struct {
 	healthpb.UnimplementedHealthServer
+}
+
+func (hanging) Watch(_ *healthpb.HealthCheckRequest, s healthpb.Health_WatchServer) error {
+	if err := s.Send(&healthpb.HealthCheckResponse{}); err != nil {
+		return err
+	}
+	<-s.Context().Done()
+	return s.Context().Err()
 }
 
 func (hanging) Check(ctx context.Context, _ *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
@@ -91,7 +99,21 @@ func TestTimeoutOfGRPC(t *testing.T) {
 	r := newRouted(t, true, mesh.HTTP2, httpRow(mesh.Rule{Title: "/", Backends: to("svc"), Request: soon}), nil, map[string]net.Listener{"svc": grpcApp(t, hanging{})})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if _, err := healthpb.NewHealthClient(grpcClient(t, r.out)).Check(ctx, &healthpb.HealthCheckRequest{}); status.Code(err) != codes.DeadlineExceeded || ctx.Err() != nil {
+	hc := healthpb.NewHealthClient(grpcClient(t, r.out))
+	if _, err := hc.Check(ctx, &healthpb.HealthCheckRequest{}); status.Code(err) != codes.DeadlineExceeded || ctx.Err() != nil {
 		t.Error(err)
+	}
+	stream, err := hc.Watch(ctx, &healthpb.HealthCheckRequest{})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); status.Code(err) != codes.DeadlineExceeded || ctx.Err() != nil {
+		t.Errorf("behind the first message: %v", err)
+	}
+	if rec := r.last(2); rec.Cause != CauseTimeout || rec.GRPCStatus != 4 || rec.Status != 200 {
+		t.Errorf("recorded %+v", rec)
 	}
 }
