@@ -145,4 +145,3 @@ func (s *search) list(positions []int32) {
 		}
 	}
 }
-
