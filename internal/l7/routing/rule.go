@@ -2,7 +2,6 @@ package routing
 
 import (
 	"fmt"
-	"strconv"
 
 	"fairlead.io/fairlead/internal/l7/balance"
 	"fairlead.io/fairlead/internal/mesh"
@@ -23,7 +22,6 @@ type Backend struct {
 	Filters Filters
 	Mirrors []MirrorTo
 	Cluster *balance.Cluster // nil if there is no such Service or port
-	Label   string           // namespace/name:port, for the receiving proxy
 	until   uint64           // the sum of the weights up to this one
 }
 
@@ -31,7 +29,6 @@ type Backend struct {
 type MirrorTo struct {
 	*mesh.Mirror
 	Cluster *balance.Cluster
-	Label   string
 }
 
 // Draws tells whether a copy is sent, for a random number.
@@ -49,7 +46,7 @@ func newRule(r *mesh.Rule, clusters Clusters) (*Rule, error) {
 		return nil, err
 	}
 	for i := range r.Backends {
-		b := Backend{Backend: &r.Backends[i], Mirrors: mirrors(r.Backends[i].Filters.Mirrors, clusters), Label: label(&r.Backends[i])}
+		b := Backend{Backend: &r.Backends[i], Mirrors: mirrors(r.Backends[i].Filters.Mirrors, clusters)}
 		if b.Filters, err = newFilters(&r.Backends[i].Filters); err != nil {
 			return nil, fmt.Errorf("backend %s: %w", b.Service, err)
 		}
@@ -66,7 +63,7 @@ func newRule(r *mesh.Rule, clusters Clusters) (*Rule, error) {
 func mirrors(from []mesh.Mirror, clusters Clusters) []MirrorTo {
 	var out []MirrorTo
 	for i := range from {
-		m := MirrorTo{Mirror: &from[i], Label: label(&from[i].Backend)}
+		m := MirrorTo{Mirror: &from[i]}
 		if m.Backend.Broken == "" {
 			m.Cluster = clusters(m.Backend.Service, m.Backend.Port)
 		}
@@ -74,8 +71,6 @@ func mirrors(from []mesh.Mirror, clusters Clusters) []MirrorTo {
 	}
 	return out
 }
-
-func label(b *mesh.Backend) string { return b.Service.String() + ":" + strconv.Itoa(int(b.Port)) }
 
 // Pick draws a backend by weight, for a random number; nil if no backend has any.
 func (r *Rule) Pick(random uint32) *Backend {
