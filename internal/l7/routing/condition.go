@@ -2,7 +2,6 @@ package routing
 
 import (
 	"fmt"
-	"net/url"
 	"regexp"
 	"strings"
 
@@ -115,51 +114,120 @@ func (f *fieldCondition) test(value string) bool {
 }
 
 func (f *fieldCondition) inFields(fields []exchange.Field) bool {
-	value, ok := fieldValue(fields, f.name)
-	return ok && f.test(value)
+	value, at, more := firstField(fields, f.name)
+	if !more {
+		return at >= 0 && f.test(value)
+	}
+	var room [scratch]byte
+	all := joinedFields(room[:0], fields[at:], f.name)
+	if f.regex != nil {
+		return f.regex.MatchString(string(all))
+	}
+	return f.value == string(all)
 }
 
-// fieldValue is the value of all fields of a name, joined.
-func fieldValue(fields []exchange.Field, name string) (value string, ok bool) {
+// scratch is how long a value may be that is put together without the heap.
+const scratch = 512
+
+// firstField finds the first field of a name, at -1 if there is none, and tells whether there are more of it.
+func firstField(fields []exchange.Field, name string) (value string, at int, more bool) {
+	at = -1
 	for i := range fields {
 		switch {
 		case !exchange.Same(fields[i].Name, name):
-		case ok:
-			value += "," + fields[i].Value
+		case at >= 0:
+			return value, at, true
 		default:
-			value, ok = fields[i].Value, true
+			value, at = fields[i].Value, i
 		}
 	}
-	return value, ok
+	return value, at, false
+}
+
+// joinedFields is the value of all fields of a name (RFC 9110 section 5.2).
+func joinedFields(to []byte, fields []exchange.Field, name string) []byte {
+	n := 0
+	for i := range fields {
+		if !exchange.Same(fields[i].Name, name) {
+			continue
+		}
+		if n++; n > 1 {
+			to = append(to, ", "...)
+		}
+		to = append(to, fields[i].Value...)
+	}
+	return to
 }
 
 func (f *fieldCondition) inQuery(query string) bool {
 	value, ok := parameter(query, f.name)
-	return ok && f.test(value)
+	if !ok || !isEscaped(value) {
+		return ok && f.test(value)
+	}
+	var room [scratch]byte
+	plain := unescaped(room[:0], value)
+	if f.regex != nil {
+		return f.regex.MatchString(string(plain))
+	}
+	return f.value == string(plain)
 }
 
-// parameter is the first value of a parameter. What is escaped badly is taken as it stands.
-func parameter(query, name string) (string, bool) {
+// parameter is the first value of a parameter, as it stands.
+func parameter(query, name string) (value string, ok bool) {
 	for query != "" {
 		var pair string
 		pair, query, _ = strings.Cut(query, "&")
 		key, value, _ := strings.Cut(pair, "=")
-		if unescaped(key) == name {
-			return unescaped(value), true
+		if isNamed(key, name) {
+			return value, true
 		}
 	}
 	return "", false
 }
 
-func unescaped(s string) string {
-	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
-		return s
+func isNamed(key, name string) bool {
+	if !isEscaped(key) {
+		return key == name
 	}
-	u, err := url.QueryUnescape(s)
-	if err != nil {
-		return s
+	if len(key) > 3*len(name) {
+		return false // no byte takes more than three
 	}
-	return u
+	var room [scratch]byte
+	return string(unescaped(room[:0], key)) == name
+}
+
+func isEscaped(s string) bool {
+	return strings.IndexByte(s, '%') >= 0 || strings.IndexByte(s, '+') >= 0
+}
+
+// unescaped is a part of a query in plain. What is escaped badly is taken as it stands, all of it.
+func unescaped(to []byte, s string) []byte {
+	start := len(to)
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; c {
+		case '+':
+			to = append(to, ' ')
+		case '%':
+			if i+2 >= len(s) || digit(s[i+1]) < 0 || digit(s[i+2]) < 0 {
+				return append(to[:start], s...)
+			}
+			to = append(to, byte(digit(s[i+1])<<4|digit(s[i+2])))
+			i += 2
+		default:
+			to = append(to, c)
+		}
+	}
+	return to
+}
+
+func digit(c byte) int {
+	switch {
+	case c >= '0' && c <= '9':
+		return int(c - '0')
+	case c|0x20 >= 'a' && c|0x20 <= 'f':
+		return int(c|0x20-'a') + 10
+	}
+	return -1
 }
 
 // sameHost tells whether a name of a TLS handshake is meant by a host name of a route, which may begin with "*.": any labels in

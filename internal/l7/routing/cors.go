@@ -1,8 +1,10 @@
 package routing
 
 import (
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"fairlead.io/fairlead/internal/l7/exchange"
 	"fairlead.io/fairlead/internal/mesh"
@@ -19,14 +21,20 @@ func newCORS(c *mesh.CORS) *cors {
 		return nil
 	}
 	out := &cors{CORS: c, methods: strings.Join(c.Methods, ", "), headers: strings.Join(c.Headers, ", "), expose: strings.Join(c.Expose, ", ")}
-	if c.MaxAge > 0 {
-		out.age = strconv.Itoa(int(c.MaxAge.Seconds()))
+	if c.Credentials && slices.Contains(c.Expose, "*") {
+		out.expose = "" // a star would be a name
 	}
+	age := c.MaxAge
+	if age < time.Second {
+		age = 5 * time.Second
+	}
+	out.age = strconv.FormatInt(int64(age/time.Second), 10)
 	return out
 }
 
 // Preflight is the answer to a browser that asks whether it may send a request: the fields of a 204. A browser whose origin is not
-// allowed gets none of them.
+// allowed gets none of them
+// that would allow it.
 func (f *Filters) Preflight(h *exchange.Head) (fields []exchange.Field, ok bool) {
 	if f.cors == nil || h.Method != "OPTIONS" {
 		return nil, false
@@ -38,19 +46,17 @@ func (f *Filters) Preflight(h *exchange.Head) (fields []exchange.Field, ok bool)
 	}
 	c := f.cors
 	if !c.allows(origin) {
-		return nil, true
+		return []exchange.Field{field("vary", "Origin")}, true
 	}
 	fields = c.common(fields, origin)
-	fields = append(fields, field("access-control-allow-methods", c.listed(c.methods, method)))
-	if headers, ok := exchange.Get(h.Fields, "access-control-request-headers"); ok || c.headers != "" {
-		if list := c.listed(c.headers, headers); list != "" {
-			fields = append(fields, field("access-control-allow-headers", list))
-		}
+	if list := c.listed(c.methods, method); list != "" {
+		fields = append(fields, field("access-control-allow-methods", list))
 	}
-	if c.age != "" {
-		fields = append(fields, field("access-control-max-age", c.age))
+	headers, _ := exchange.Get(h.Fields, "access-control-request-headers")
+	if list := c.listed(c.headers, headers); list != "" {
+		fields = append(fields, field("access-control-allow-headers", list))
 	}
-	return fields, true
+	return append(fields, field("access-control-max-age", c.age)), true
 }
 
 // CORS is what the answer to a request of a browser has beside its own fields; what it has of the same names goes away.
@@ -62,24 +68,25 @@ func (f *Filters) CORS(h *exchange.Head) []exchange.Field {
 	if !ok || !f.cors.allows(origin) {
 		return nil
 	}
-	fields := f.cors.common(nil, origin)
-	if f.cors.expose != "" {
-		fields = append(fields, field("access-control-expose-headers", f.cors.expose))
-	}
-	return fields
+	return f.cors.common(nil, origin)
 }
 
 func field(name, value string) exchange.Field {
 	return exchange.Field{Name: name, Value: value, Notes: exchange.Note(name, value)}
 }
 
+// common is what a preflight's answer and any other have alike.
 func (c *cors) common(fields []exchange.Field, origin string) []exchange.Field {
 	if !c.Credentials && len(c.Origins) == 1 && c.Origins[0] == "*" {
-		return append(fields, field("access-control-allow-origin", "*"))
+		fields = append(fields, field("access-control-allow-origin", "*"))
+	} else {
+		fields = append(fields, field("access-control-allow-origin", origin), field("vary", "Origin"))
 	}
-	fields = append(fields, field("access-control-allow-origin", origin), field("vary", "Origin"))
 	if c.Credentials {
 		fields = append(fields, field("access-control-allow-credentials", "true"))
+	}
+	if c.expose != "" {
+		fields = append(fields, field("access-control-expose-headers", c.expose))
 	}
 	return fields
 }
@@ -103,6 +110,7 @@ func (c *cors) allows(origin string) bool {
 
 // matchesOrigin compares scheme, host and port. A host that begins with "*" has any labels in its place, at least one.
 func matchesOrigin(want, origin string) bool {
+	want, origin = withoutPort(want), withoutPort(origin)
 	head, tail, wild := strings.Cut(want, "*")
 	if !wild {
 		return strings.EqualFold(want, origin)
@@ -112,4 +120,16 @@ func matchesOrigin(want, origin string) bool {
 	}
 	labels := origin[len(head) : len(origin)-len(tail)]
 	return !strings.ContainsAny(labels, "/@?#") && (tail == "" || !strings.Contains(labels, ":"))
+}
+
+// withoutPort leaves the port out of an origin if it is the scheme's own, so that both forms of one origin are the same.
+func withoutPort(origin string) string {
+	scheme, _, _ := strings.Cut(origin, "://")
+	switch {
+	case exchange.Same(scheme, "http"):
+		return strings.TrimSuffix(origin, ":80")
+	case exchange.Same(scheme, "https"):
+		return strings.TrimSuffix(origin, ":443")
+	}
+	return origin
 }

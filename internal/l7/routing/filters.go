@@ -101,9 +101,7 @@ func (e *edit) apply(h *exchange.Head) {
 			kept = append(kept, h.Fields[i])
 		}
 	}
-	for i := range e.add { // to what is there, joined with it as one list would be
-		kept = append(kept, e.add[i])
-	}
+	kept = append(kept, e.add...) // to what is there, joined with it as one list would be
 	h.Fields = append(kept, e.set...)
 }
 

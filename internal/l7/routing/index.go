@@ -18,17 +18,14 @@ type index struct {
 
 // bucket is the conditions on one path. Each stands in one place only, by what tells most of it apart.
 type bucket struct {
-	header []values // by one header field that they want, with its exact value
-	query  []values
+	header map[string]values // by the name of a header field that they want, with its exact value
+	query  map[string]values
 	method map[string][]int32
 	rest   []int32
 }
 
 // values are the conditions that want a field or a parameter to be exactly something.
-type values struct {
-	name string
-	at   map[string][]int32
-}
+type values map[string][]int32
 
 func newIndex(order []condition) index {
 	x := index{exact: map[string]*bucket{}, prefix: map[string]*bucket{}, anywhere: &bucket{}}
@@ -61,11 +58,11 @@ func at(m map[string]*bucket, key string) *bucket {
 func (b *bucket) add(i int32, c *condition) {
 	exact := func(f fieldCondition) bool { return f.regex == nil }
 	if k := slices.IndexFunc(c.headers, exact); k >= 0 {
-		b.header = addValue(b.header, &c.headers[k], i)
+		addValue(&b.header, strings.ToLower(c.headers[k].name), c.headers[k].value, i)
 		return
 	}
 	if k := slices.IndexFunc(c.query, exact); k >= 0 {
-		b.query = addValue(b.query, &c.query[k], i)
+		addValue(&b.query, c.query[k].name, c.query[k].value, i)
 		return
 	}
 	if m := c.match.Method; m != "" {
@@ -78,14 +75,14 @@ func (b *bucket) add(i int32, c *condition) {
 	b.rest = append(b.rest, i)
 }
 
-func addValue(all []values, f *fieldCondition, i int32) []values {
-	k := slices.IndexFunc(all, func(v values) bool { return v.name == f.name })
-	if k < 0 {
-		k = len(all)
-		all = append(all, values{f.name, map[string][]int32{}})
+func addValue(to *map[string]values, name, value string, i int32) {
+	if *to == nil {
+		*to = map[string]values{}
 	}
-	all[k].at[f.value] = append(all[k].at[f.value], i)
-	return all
+	if (*to)[name] == nil {
+		(*to)[name] = values{}
+	}
+	(*to)[name][value] = append((*to)[name][value], i)
 }
 
 // search is one request on its way through the index.
@@ -120,15 +117,11 @@ func (s *search) bucket(b *bucket) {
 	if b == nil {
 		return
 	}
-	for i := range b.header {
-		if value, ok := fieldValue(s.q.Fields, b.header[i].name); ok {
-			s.list(b.header[i].at[value])
-		}
+	if len(b.header) > 0 {
+		s.headers(b.header)
 	}
-	for i := range b.query {
-		if value, ok := parameter(s.query, b.query[i].name); ok {
-			s.list(b.query[i].at[value])
-		}
+	if len(b.query) > 0 {
+		s.parameters(b.query)
 	}
 	s.list(b.method[s.q.Method])
 	s.list(b.rest)
@@ -146,3 +139,56 @@ func (s *search) list(positions []int32) {
 	}
 }
 
+// headers goes by what the request has, not by what the conditions want: those may be many names.
+func (s *search) headers(want map[string]values) {
+	var low [64]byte // a name that is longer costs memory
+	var room [scratch]byte
+	for i := range s.q.Fields {
+		name := appendLower(low[:0], s.q.Fields[i].Name)
+		of := want[string(name)]
+		if of == nil {
+			continue
+		}
+		value, at, more := firstField(s.q.Fields, s.q.Fields[i].Name)
+		switch {
+		case at < i: // asked for already
+		case more:
+			s.list(of[string(joinedFields(room[:0], s.q.Fields[at:], s.q.Fields[i].Name))])
+		default:
+			s.list(of[value])
+		}
+	}
+}
+
+// parameters asks for later values of a parameter too, though the first counts: the condition itself knows that.
+func (s *search) parameters(want map[string]values) {
+	var key, value [scratch]byte
+	for rest := s.query; rest != ""; {
+		var pair string
+		pair, rest, _ = strings.Cut(rest, "&")
+		k, v, _ := strings.Cut(pair, "=")
+		of := want[k]
+		if isEscaped(k) {
+			of = want[string(unescaped(key[:0], k))]
+		}
+		switch {
+		case of == nil:
+		case isEscaped(v):
+			s.list(of[string(unescaped(value[:0], v))])
+		default:
+			s.list(of[v])
+		}
+	}
+}
+
+// appendLower is for ASCII, as names are.
+func appendLower(to []byte, name string) []byte {
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		to = append(to, c)
+	}
+	return to
+}

@@ -15,7 +15,7 @@ func (f *Filters) Redirect(h *exchange.Head, port uint16, prefix string) (status
 	if r == nil {
 		return 0, "", false
 	}
-	scheme := r.Scheme
+	scheme := strings.ToLower(r.Scheme)
 	if scheme == "" {
 		scheme = h.Scheme
 	}
@@ -33,6 +33,12 @@ func (f *Filters) Redirect(h *exchange.Head, port uint16, prefix string) (status
 	status = r.Status
 	if status == 0 {
 		status = 302
+	}
+	if path == "" || path[0] != '/' { // of OPTIONS *, of CONNECT
+		path = "/"
+	}
+	if host == "" { // HTTP/1.0 need not say: what begins with two slashes would name a host
+		return status, "/" + strings.TrimLeft(path, "/"), true
 	}
 	return status, scheme + "://" + host + portText(r, scheme, port) + path, true
 }
@@ -63,17 +69,21 @@ func splitHost(authority string) (host, port string) {
 }
 
 // editPath changes a path, and leaves its query as it is. What is replaced of a prefix is whole elements, so slashes at the ends of
-// both say nothing: /foo/bar with the prefix /foo and the new one /x/ is /x/bar.
+// both say nothing: /foo/bar with the prefix /foo and the new one /x/ is /x/bar. What is no path ("*" of OPTIONS, nothing of CONNECT)
+// stays as it is.
 func editPath(e *mesh.PathEdit, path, prefix string) string {
+	if path == "" || path[0] != '/' {
+		return path
+	}
 	path, query, has := strings.Cut(path, "?")
 	switch e.Kind {
 	case mesh.PathFull:
-		path = e.Value
+		path = escaped(e.Value)
 	case mesh.PathMatched:
 		if prefix = trimmed(prefix); !hasPrefix(path, prefix) {
 			break // it was not a prefix that has matched
 		}
-		path = trimmed(e.Value) + path[len(prefix):]
+		path = strings.TrimRight(escaped(e.Value), "/") + path[len(prefix):]
 	}
 	if path == "" || path[0] != '/' {
 		path = "/" + path
@@ -82,4 +92,23 @@ func editPath(e *mesh.PathEdit, path, prefix string) string {
 		path += "?" + query
 	}
 	return path
+}
+
+// escaped writes what may not stand in a path as percent escapes, so that no value ends the path, or the line, that it is put into.
+// Escapes that are there already stay.
+func escaped(path string) string {
+	const hex = "0123456789ABCDEF"
+	bad := func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '?' || c == '#' }
+	if strings.IndexFunc(path, bad) < 0 {
+		return path
+	}
+	b := make([]byte, 0, 3*len(path))
+	for i := 0; i < len(path); i++ {
+		if c := path[i]; bad(rune(c)) {
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		} else {
+			b = append(b, c)
+		}
+	}
+	return string(b)
 }

@@ -4,9 +4,10 @@
 // Promises:
 //  1. The first match of PortRoutes.Order that holds decides; an index makes that cheap, and is never asked what it means.
 //  2. A Table never changes. It is safe for concurrent use.
-//  3. To find a rule takes no lock and no memory, unless a match needs a regular expression over several fields of one name, or a
-//     parameter of the query that is escaped.
+//  3. To find a rule takes no lock, and no memory but where a regular expression is asked about several fields of one name or an
+//     escaped parameter, and for values beyond 512 bytes of those two kinds.
 //  4. What a request costs is bounded by the table, whatever the request: a path is not looked at beyond the longest prefix.
+//     What nothing exact tells apart is asked one after the other: a thousand rules of regular expressions cost a thousand of them.
 package routing
 
 import (
