@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"fairlead.io/fairlead/internal/l7/exchange"
+	"fairlead.io/fairlead/internal/l7/limit"
 	"fairlead.io/fairlead/internal/mesh"
 )
 
@@ -86,7 +87,7 @@ func (r *request) mayAgain(p *mesh.Retry) bool {
 	if r.retries.count >= p.Limit || !r.upTap.whole() || r.x.Tunnel || r.x.Responded() {
 		return false
 	}
-	if !r.budget().take(r.s.w.l.Now(), p.Ratio, p.Floor) {
+	if !r.budget(p).Retry(r.s.w.l.Now()) {
 		r.event(EventRetryBudget)
 		return false
 	}
@@ -141,10 +142,10 @@ func (r *request) retry() *mesh.Retry {
 }
 
 // budget is what the request's rule may spend on retries.
-func (r *request) budget() *retryBudget {
-	key := budgetKey{service: r.rec.Service, port: r.s.route.dst.Port.Number}
+func (r *request) budget(p *mesh.Retry) *limit.Budget {
+	key := budgetKey{service: r.rec.Service, port: r.s.route.dst.Port.Number, ratio: p.Ratio, floor: p.Floor}
 	if rule := r.rec.Rule; rule != nil {
 		key.route, key.index = rule.Route, rule.Index
 	}
-	return r.s.w.e.retries.of(key)
+	return r.s.w.e.retries.of(key, p, r.s.w.l.Now())
 }

@@ -11,34 +11,33 @@ import (
 	"fairlead.io/fairlead/internal/mesh"
 )
 
-func TestRetryBudget(t *testing.T) {
+// TestRetryBudgets: rules have a budget each, and keep it; a policy that says something else begins anew.
+func TestRetryBudgets(t *testing.T) {
+	var all retryBudgets
 	now := time.Unix(1000, 0)
-	b := &retryBudget{}
-	spend := func(share, floor float64) (n int) {
-		for n < 1000 && b.take(now, share, floor) {
+	p := &mesh.Retry{Floor: 2}
+	spend := func(key budgetKey) (n int) {
+		for n < 100 && all.of(key, p, now).Retry(now) {
 			n++
 		}
 		return n
 	}
-	if n := spend(0.2, 0); n != 0 {
-		t.Errorf("%d retries of no request", n)
+	key := budgetKey{index: 1, floor: 2}
+	if n := spend(key); n != 2 {
+		t.Errorf("%d retries, want 2", n)
 	}
-	for range 100 {
-		b.request(now)
+	if n := spend(key); n != 0 {
+		t.Errorf("%d retries when all is spent", n)
 	}
-	if n := spend(0.2, 0); n != 20 {
-		t.Errorf("%d retries of 100 requests, want 20", n)
+	key.index = 2
+	if n := spend(key); n != 2 {
+		t.Errorf("%d retries of another rule, want 2", n)
 	}
-	if n := spend(0.2, 5); n != 5 {
-		t.Errorf("%d retries beside, want 5", n)
+	for i := range 2 * maxBudgets {
+		all.of(budgetKey{index: i}, p, now)
 	}
-	now = now.Add(time.Second)
-	if n := spend(0.2, 5); n != 5 {
-		t.Errorf("%d retries a second later, want 5", n)
-	}
-	now = now.Add(budgetSeconds * time.Second)
-	if n := spend(0.2, 0); n != 0 {
-		t.Errorf("%d retries of requests that were long ago", n)
+	if len(all.m) > maxBudgets {
+		t.Errorf("%d budgets are kept", len(all.m))
 	}
 }
 

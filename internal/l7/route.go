@@ -34,8 +34,8 @@ func (r *request) choose() {
 		r.way = way{rule: c.Rule, prefix: c.Prefix, policy: c.Policy}
 		r.rec.Rule, faults = c.Rule.Rule, c.Faults
 	}
-	if r.retry() != nil {
-		r.budget().request(r.s.w.l.Now())
+	if p := r.retry(); p != nil {
+		r.budget(p).Request(r.s.w.l.Now())
 	}
 	r.limit(r.limits())
 	if !r.disturbed(faults) {
