@@ -41,6 +41,7 @@ type Config struct {
 	Log      *slog.Logger
 	Brain    Brain
 	Recorder Recorder // nothing is recorded without one
+	Rates    Rates    // requests have no rate without one
 	Limits   Limits
 }
 

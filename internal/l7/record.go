@@ -92,11 +92,12 @@ const (
 	CauseNoRoute         // the destination has routes, and none is for the request
 	CauseNoBackend       // the route leads to nothing that could be used
 	CauseFault           // a policy has asked for it
+	CauseRate            // more requests than a policy lets in
 	causes
 )
 
 var causeNames = [causes]string{"", "resolve", "no_endpoint", "connect", "handshake", "identity", "reset", "closed",
-	"timeout", "limit", "refused", "protocol", "cancel", "drain", "internal", "no_route", "no_backend", "fault"}
+	"timeout", "limit", "refused", "protocol", "cancel", "drain", "internal", "no_route", "no_backend", "fault", "rate_limit"}
 
 func (c Cause) String() string {
 	if c < causes {

@@ -33,7 +33,8 @@ type handle struct {
 	total prometheus.Counter
 	took  prometheus.Observer
 	share prometheus.Counter // nil without a rule
-	src   mesh.Name          // the calling workload
+	// src is the calling workload, to the service that it has dialled, as metrics name them.
+	src, to mesh.Name
 	pod   *podFlow           // nil for a pod that is not counted by itself
 	with  *peerCounters
 	path  string // the last one's,
@@ -85,7 +86,7 @@ func (h *handles) find(m *metrics, r *l7.RequestRecord, now time.Time) *handle {
 	e := &h.list[h.next%uint8(len(h.list))]
 	h.next++
 	p := m.pair(r.Direction, r.Pod, r.Peer, r.Service, o.protocol, r.Security)
-	*e = handle{until: now.Add(handleLife), peer: r.Peer, service: r.Service, rule: r.Rule, backend: r.Backend, outcome: o, src: p.src,
+	*e = handle{until: now.Add(handleLife), peer: r.Peer, service: r.Service, rule: r.Rule, backend: r.Backend, outcome: o, src: p.src, to: p.service,
 		total: m.requests.get(requestKey{pair: p, status: o.class, grpc: o.grpc}), took: m.durations.get(connKey{p})}
 	if r.Rule != nil {
 		e.share = m.rules.requests.get(shareKey{ruleOf(p.src, r.Service, r.Rule), r.Backend, o.class})

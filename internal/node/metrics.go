@@ -196,7 +196,7 @@ func (m *metrics) Request(r *l7.RequestRecord) {
 	if h.share != nil {
 		h.share.Inc()
 	}
-	m.rules.act(h.src, r)
+	m.rules.act(h.src, h.to, r)
 	if h.pod != nil {
 		h.pod.request(r, bad)
 		h.with.request(r, bad, now)

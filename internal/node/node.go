@@ -141,10 +141,12 @@ func (n *node) work(ctx context.Context) error {
 	tb := newTables(cl, world, n.cfg.Log)
 	b := &brain{world: world, clusters: cl, tables: tb, creds: n.creds, dialer: n.dialer, backends: n.maps}
 	n.brain.Store(b)
+	rt := newRates(world, tb)
 	engine := l7.New(l7.Config{
 		Log:      n.cfg.Log,
 		Brain:    b,
 		Recorder: n.drains,
+		Rates:    rt,
 		Limits:   n.cfg.Limits,
 	})
 	n.engine.Store(engine)
@@ -154,6 +156,7 @@ func (n *node) work(ctx context.Context) error {
 	g.Go(func() error { return world.Run(ctx) })
 	g.Go(func() error { return n.save(ctx, world) })
 	g.Go(func() error { return n.follow(ctx, world, tb, engine) })
+	g.Go(func() error { return rt.run(ctx) })
 	g.Go(func() error { return n.maps.follow(ctx, world, engine.Reauthorize) })
 	g.Go(func() error {
 		select {

@@ -81,11 +81,11 @@ func ruleOf(src, service mesh.Name, r *mesh.Rule) ruleKey {
 }
 
 // act counts what was done to a request. It is done to few.
-func (m *ruleMetrics) act(src mesh.Name, r *l7.RequestRecord) {
+func (m *ruleMetrics) act(src, to mesh.Name, r *l7.RequestRecord) {
 	if r.Retries+r.Mirrored == 0 && !r.Fault && !r.Limited {
 		return
 	}
-	k := ruleOf(src, r.Service, r.Rule)
+	k := ruleOf(src, to, r.Rule)
 	add := func(action string, n int) {
 		if n > 0 {
 			m.actions.get(actionKey{k, action}).Add(float64(n))

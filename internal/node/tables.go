@@ -25,7 +25,8 @@ type tables struct {
 
 	mu    sync.Mutex // protects what follows
 	m     map[tableKey]*ruleset
-	asked map[mesh.Name]struct{} // the backends that were subscribed to
+	asked map[mesh.Name]struct{} // the backends that were subscribed to, and what is held
+	held  map[mesh.Name]struct{} // services whose policies are needed for what pods take
 }
 
 // subscriptions are what World is for tables.
@@ -51,7 +52,7 @@ type ruleset struct {
 }
 
 func newTables(c *clusters, world subscriptions, log *slog.Logger) *tables {
-	return &tables{clusters: c, world: world, log: log, now: time.Now, m: map[tableKey]*ruleset{}, asked: map[mesh.Name]struct{}{}}
+	return &tables{clusters: c, world: world, log: log, now: time.Now, m: map[tableKey]*ruleset{}, asked: map[mesh.Name]struct{}{}, held: map[mesh.Name]struct{}{}}
 }
 
 // rowOf is the rules for a port and the callers of a namespace: its own, or else everybody's.
@@ -130,6 +131,21 @@ func (t *tables) subscribe(names []mesh.Name) {
 	t.ask(names)
 }
 
+// hold subscribes to a service until release.
+func (t *tables) hold(service mesh.Name) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.held[service] = struct{}{}
+	t.ask([]mesh.Name{service})
+}
+
+// release takes that back, with the next update.
+func (t *tables) release(service mesh.Name) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.held, service)
+}
+
 // ask is called with mu held.
 func (t *tables) ask(names []mesh.Name) {
 	for _, n := range names {
@@ -198,6 +214,9 @@ func (t *tables) update(s *mesh.Snapshot) (again time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	needed := map[mesh.Name]bool{}
+	for n := range t.held {
+		needed[n] = true
+	}
 	for key, e := range t.m {
 		svc := s.Service(key.service)
 		if svc == nil {
