@@ -244,7 +244,13 @@ func (r *request) leave(err error) {
 		return
 	}
 	r.final = true
-	if r.x.Tunnel && err == nil || err == errClient {
+	// What dialled has told of a connection that failed, once for all that waited for it.
+	if err == errClient || errors.Is(err, errConnect) {
+		r.ep.Drop()
+		return
+	}
+	if r.x.Tunnel && err == nil {
+		r.ep.Reached()
 		r.ep.Drop()
 		return
 	}
@@ -252,7 +258,21 @@ func (r *request) leave(err error) {
 	if r.rec.Status != 0 {
 		took = r.rec.Duration // until the response's head
 	}
-	r.ep.Observe(took, err)
+	r.ep.Report(took, r.outcome(err))
+}
+
+// outcome is what the endpoint's answer says of it.
+func (r *request) outcome(err error) balance.Outcome {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
+		return balance.TimedOut
+	case err != nil:
+		return balance.Unreachable
+	}
+	if o := balance.OfHTTP(r.rec.Status); o != balance.Succeeded {
+		return o
+	}
+	return balance.OfGRPC(r.rec.GRPCStatus)
 }
 
 // fail answers in our own name.

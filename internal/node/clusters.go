@@ -51,7 +51,7 @@ func (c *clusters) look(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port, dst
 	b := c.m[key]
 	if b == nil {
 		b = balance.New(balance.Config{Node: c.node})
-		fill(b, s, svc, key)
+		c.fill(b, s, svc, key)
 	}
 	return key, b
 }
@@ -93,20 +93,28 @@ func (c *clusters) update(s *mesh.Snapshot) (gone []mesh.Name) {
 			gone = append(gone, key.service)
 			continue
 		}
-		fill(b, s, svc, key)
+		c.fill(b, s, svc, key)
 	}
 	return gone
 }
 
-func fill(b *balance.Cluster, s *mesh.Snapshot, svc *mesh.Service, key clusterKey) {
-	b.SetPolicy(balance.Policy{Affinity: time.Duration(svc.Affinity) * time.Second, LocalOnly: svc.LocalOnly})
+var preferences = map[mesh.Distribution]balance.Preference{
+	mesh.PreferSameZone: balance.PreferZone, mesh.PreferSameNode: balance.PreferNode,
+}
+
+func (c *clusters) fill(b *balance.Cluster, s *mesh.Snapshot, svc *mesh.Service, key clusterKey) {
+	p := balance.Policy{Affinity: time.Duration(svc.Affinity) * time.Second, LocalOnly: svc.LocalOnly, Prefer: preferences[svc.Distribution]}
+	if n := s.Node(c.node); n != nil {
+		p.Zone = n.Zone
+	}
+	b.SetPolicy(p)
 	from := s.Endpoints(svc.Name).Of(key.port)
 	eps := make([]balance.Endpoint, 0, len(from))
 	for _, e := range from {
 		if e.Addr.Addr().Unmap().Is4() != key.v4 {
 			continue
 		}
-		be := balance.Endpoint{Addr: e.Addr, Node: e.Node, Ready: e.Ready, Serving: e.Serving}
+		be := balance.Endpoint{Addr: e.Addr, Node: e.Node, Zone: e.Zone, Zones: e.Zones, Ready: e.Ready, Serving: e.Serving}
 		if p := s.PodByAddr(e.Addr.Addr()); p != nil {
 			be.Pod, be.Mesh, be.Account, be.Node = p, p.InMesh, p.Account, p.Node
 		}

@@ -162,7 +162,7 @@ func (e *explainer) service(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port,
 		return
 	}
 	cluster := e.b.clusters.peek(s, svc, port, dst.Addr())
-	to, err := cluster.Pick(balance.Choice{})
+	to, err := cluster.Pick(balance.Choice{Peek: true})
 	if err != nil {
 		e.step(false, "endpoints", "known: %d, but %v: requests are answered with 503, other connections reset", len(cluster.Endpoints()), err)
 		return

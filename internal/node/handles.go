@@ -35,10 +35,10 @@ type handle struct {
 	share prometheus.Counter // nil without a rule
 	// src is the calling workload, to the service that it has dialled, as metrics name them.
 	src, to mesh.Name
-	pod   *podFlow           // nil for a pod that is not counted by itself
-	with  *peerCounters
-	path  string // the last one's,
-	route *routeEntry
+	pod     *podFlow // nil for a pod that is not counted by itself
+	with    *peerCounters
+	path    string // the last one's,
+	route   *routeEntry
 }
 
 // outcome is what a request's labels are made of, beside names.
