@@ -69,7 +69,7 @@ func (r *request) overdue() {
 
 // timeOut ends a request: with an answer, or by a reset where a response has begun. One of gRPC has an end that tells the status.
 func (r *request) timeOut(text string) {
-	r.leave(errUpstream)
+	r.leave(errLate)
 	if !r.rec.GRPC || !r.x.Responded() || r.head.Version != exchange.HTTP2 {
 		r.fail(CauseTimeout, 504, grpcDeadline, text)
 		return

@@ -51,6 +51,8 @@ type attempts struct {
 	cluster *balance.Cluster // of dst, or of the backend that a rule has chosen
 	to      *routing.Backend // that backend; nil without one
 	client  netip.Addr
+	hash    uint64 // that the policy wants endpoints to be chosen by, if hashed
+	hashed  bool
 	tried   []netip.AddrPort
 }
 
@@ -81,7 +83,7 @@ func (a *attempts) choose() (*balance.Endpoint, error) {
 	ep := a.dst.Endpoint
 	if a.cluster != nil {
 		var err error
-		if ep, err = a.cluster.Pick(balance.Choice{Client: a.client, Exclude: a.tried}); err != nil {
+		if ep, err = a.cluster.Pick(balance.Choice{Client: a.client, Exclude: a.tried, Hash: a.hash, Hashed: a.hashed}); err != nil {
 			return nil, fmt.Errorf("%w: %w", errNoReady, err)
 		}
 	} else if len(a.tried) > 0 || ep == nil {

@@ -127,11 +127,13 @@ const (
 	EventFaulted                     // a request was delayed or answered because a policy says so
 	EventMirrorDropped               // a mirror did not get its copy of a request
 	EventLimited                     // a request above a policy's rate was refused
+	EventBroken                      // a request was refused because the breaker of every endpoint is open
+	EventOverloaded                  // ... because every endpoint has as much in flight as the breaker lets
 	events
 )
 
 var eventNames = [events]string{"loopback", "accept_error", "connection_limit", "request_limit", "handshake_limit", "buffer_limit", "panic", "drained",
-	"drain_deadline", "retry", "forbidden", "policy_retry", "retry_budget", "fault", "mirror_dropped", "rate_limit"}
+	"drain_deadline", "retry", "forbidden", "policy_retry", "retry_budget", "fault", "mirror_dropped", "rate_limit", "broken", "overloaded"}
 
 func (e Event) String() string {
 	if e < events {

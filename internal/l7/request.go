@@ -116,10 +116,24 @@ func (r *request) begin() {
 func (r *request) first() {
 	ep, err := r.tries.pick()
 	if err != nil {
-		r.fail(CauseNoReady, 503, grpcUnavailable, "no endpoint is ready")
+		r.nowhere(err)
 		return
 	}
 	r.take(ep)
+}
+
+// nowhere answers a request for which there is no endpoint.
+func (r *request) nowhere(err error) {
+	switch {
+	case errors.Is(err, balance.ErrBroken):
+		r.event(EventBroken)
+		r.fail(CauseNoReady, 503, grpcUnavailable, "every endpoint fails and is on probation")
+	case errors.Is(err, balance.ErrOverloaded):
+		r.event(EventOverloaded)
+		r.fail(CauseLimit, 503, grpcUnavailable, "every endpoint is at its limit")
+	default:
+		r.fail(CauseNoReady, 503, grpcUnavailable, "no endpoint is ready")
+	}
 }
 
 // to sends the request to its endpoint.
@@ -238,43 +252,6 @@ func codeOf(err error) uint32 {
 	return grpcUnavailable
 }
 
-// leave tells the endpoint how it went.
-func (r *request) leave(err error) {
-	if r.ep == nil || r.final {
-		return
-	}
-	r.final = true
-	// What dialled has told of a connection that failed, once for all that waited for it.
-	if err == errClient || errors.Is(err, errConnect) {
-		r.ep.Drop()
-		return
-	}
-	if r.x.Tunnel && err == nil {
-		r.ep.Reached()
-		r.ep.Drop()
-		return
-	}
-	took := r.s.w.l.Now().Sub(r.began)
-	if r.rec.Status != 0 {
-		took = r.rec.Duration // until the response's head
-	}
-	r.ep.Report(took, r.outcome(err))
-}
-
-// outcome is what the endpoint's answer says of it.
-func (r *request) outcome(err error) balance.Outcome {
-	switch {
-	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
-		return balance.TimedOut
-	case err != nil:
-		return balance.Unreachable
-	}
-	if o := balance.OfHTTP(r.rec.Status); o != balance.Succeeded {
-		return o
-	}
-	return balance.OfGRPC(r.rec.GRPCStatus)
-}
-
 // fail answers in our own name.
 func (r *request) fail(cause Cause, status int, grpc uint32, text string) {
 	r.rec.Cause, r.rec.GRPCStatus = cause, grpc
@@ -328,11 +305,6 @@ func (r *request) Reject(x *exchange.Exchange, why exchange.Reason) bool {
 	r.fail(causeOfReason(why), status, code, "upstream failed before it answered")
 	return true
 }
-
-var (
-	errUpstream = errors.New("upstream failed")
-	errClient   = errors.New("client is to blame")
-)
 
 // idempotent tells whether a request may be sent twice (RFC 9110 section 9.2.2).
 func idempotent(h *exchange.Head) bool {

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"fairlead.io/fairlead/internal/l7/balance"
 	"fairlead.io/fairlead/internal/l7/exchange"
 	"fairlead.io/fairlead/internal/l7/limit"
 	"fairlead.io/fairlead/internal/mesh"
@@ -23,9 +24,16 @@ func (r *request) Decline(_ *exchange.Exchange, h *exchange.Head, end bool) bool
 	if p == nil || !r.asksFor(p, h, end) || !r.mayAgain(p) {
 		return false
 	}
-	r.abandon()
+	r.abandon(r.declined(h))
 	r.again(p)
 	return true
+}
+
+func (r *request) declined(h *exchange.Head) errDeclined {
+	if v, ok := exchange.Get(h.Fields, "grpc-status"); r.rec.GRPC && ok {
+		return errDeclined(balance.OfGRPC(grpcCode(v)))
+	}
+	return errDeclined(balance.OfHTTP(h.Status))
 }
 
 // asksFor tells whether a response is one that p sends a request again for. The status of gRPC is in the head if that is all there is.
@@ -76,7 +84,7 @@ func (r *request) overdueAgain() bool {
 	if r.waitsIn != nil {
 		r.waitsIn.cancel(r)
 	}
-	r.abandon()
+	r.abandon(errLate)
 	r.x.Recall(exchange.Reason{Code: exchange.CodeCancel, Detail: "attempt timeout"})
 	r.again(p)
 	return true
@@ -95,8 +103,8 @@ func (r *request) mayAgain(p *mesh.Retry) bool {
 }
 
 // abandon ends an attempt that has failed.
-func (r *request) abandon() {
-	r.leave(errUpstream)
+func (r *request) abandon(err error) {
+	r.leave(err)
 	r.release()
 }
 
@@ -127,7 +135,7 @@ func (r *request) resume() {
 	r.retries.pause = nil
 	ep, err := r.tries.next()
 	if err != nil {
-		r.fail(CauseNoReady, 503, grpcUnavailable, "no endpoint is ready")
+		r.nowhere(err)
 		return
 	}
 	r.take(ep)

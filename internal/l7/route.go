@@ -38,6 +38,7 @@ func (r *request) choose() {
 		r.budget(p).Request(r.s.w.l.Now())
 	}
 	r.limit(r.limits())
+	r.hash()
 	if !r.disturbed(faults) {
 		r.follow()
 	}

@@ -48,6 +48,7 @@ type ruleset struct {
 	live     routing.Live
 	row      *mesh.PortRoutes
 	services []*mesh.Service // of the backends
+	clusters []clusterKey    // of rules' own manners
 	due      time.Time       // when a newer row is put in force at the latest; zero if none waits
 }
 
@@ -234,6 +235,13 @@ func (t *tables) update(s *mesh.Snapshot) (again time.Duration) {
 		}
 	}
 	t.forget(needed)
+	used := map[clusterKey]bool{}
+	for _, e := range t.m {
+		for _, key := range e.clusters {
+			used[key] = true
+		}
+	}
+	t.clusters.keep(used)
 	return again
 }
 
@@ -282,6 +290,7 @@ func (t *tables) make(s *mesh.Snapshot, key tableKey, e *ruleset) {
 	t.ask(names)
 	e.row, e.services, e.due = row, servicesOf(s, names), time.Time{}
 	if row == nil {
+		e.clusters = nil
 		e.live.Set(nil)
 		return
 	}
@@ -292,7 +301,27 @@ func (t *tables) make(s *mesh.Snapshot, key tableKey, e *ruleset) {
 		t.log.Error("rules cannot be used", "service", key.service.String(), "port", key.port, "err", err)
 		return
 	}
+	e.clusters = e.clusters[:0]
+	for _, r := range made.Rules {
+		if r.Policy == nil || r.Policy.Balance == nil && r.Policy.Breaker == nil {
+			continue
+		}
+		for i := range r.Backends {
+			if b := &r.Backends[i]; b.Cluster != nil {
+				b.Cluster = t.ruled(s, key, e, b.Service, b.Port, r.Policy)
+			}
+		}
+	}
 	e.live.Set(made)
+}
+
+// ruled is a backend's cluster as a rule's policy has it.
+func (t *tables) ruled(s *mesh.Snapshot, key tableKey, e *ruleset, service mesh.Name, number uint16, policy *mesh.Traffic) *balance.Cluster {
+	svc := s.Service(service)
+	port, _ := svc.Port(number)
+	of, b := t.clusters.getFor(s, svc, port, familyOf(svc, key.v4), policy)
+	e.clusters = append(e.clusters, of)
+	return b
 }
 
 // backend is the cluster of a backend; nil if there is no such service or port.

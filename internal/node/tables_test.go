@@ -173,3 +173,26 @@ func TestDeclaredProtocol(t *testing.T) {
 		}
 	}
 }
+
+// TestRulesChooseEndpointsTheirWay: a rule's policy has a cluster of its own where it says something else than the service's.
+func TestRulesChooseEndpointsTheirWay(t *testing.T) {
+	w := newWorld()
+	w.apply(shop())
+	own, other := canaryRule(1, 0), canaryRule(1, 0)
+	own.Policy = &mesh.Traffic{Breaker: &mesh.Breaker{Consecutive: 3}}
+	other.Policy = &mesh.Traffic{Breaker: &mesh.Breaker{Consecutive: 5}}
+	front := shopRoutes(only(own, 0), only(other, 0), only(canaryRule(1, 0), 0))
+	v1 := &mesh.Routes{Service: v1Svc, Ports: []mesh.PortRoutes{{Port: 80, Policy: &mesh.Traffic{Breaker: &mesh.Breaker{Consecutive: 3}}}}}
+	w.apply(mesh.Delta{Routes: []*mesh.Routes{front, v1}})
+	b := testBrain(w)
+	rules := outbound(t, b, shopPod).Routes.Table().Rules
+	same, differs, none := rules[0].Backends[0].Cluster, rules[1].Backends[0].Cluster, rules[2].Backends[0].Cluster
+	if same != none || differs == none || len(differs.Endpoints()) != 1 {
+		t.Error("a cluster for each of two manners is wanted")
+	}
+	w.apply(mesh.Delta{Routes: []*mesh.Routes{shopRoutes(only(canaryRule(1, 0), 0))}})
+	before := len(b.clusters.m)
+	if b.tables.update(w.Snapshot()); len(b.clusters.m) != before-1 {
+		t.Errorf("%d clusters of %d are left, want one less", len(b.clusters.m), before)
+	}
+}
