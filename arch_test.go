@@ -33,7 +33,7 @@ var rules = []rule{
 	},
 	{
 		of: []string{"internal/l7/..."}, ours: list{"internal/mesh", "internal/l7/..."},
-		others:    list{"golang.org/x/net/...", "golang.org/x/sys/...", "golang.org/x/time/..."},
+		others:    list{"golang.org/x/net/...", "golang.org/x/sys/...", "golang.org/x/time/...", "github.com/cespare/xxhash/v2"},
 		unreached: list{"internal/redirect/...", "internal/keeper/...", "internal/node/..."},
 		reason:    "the parser of foreign bytes is small, ours, and knows neither kernel nor cluster: node drives it",
 	},

@@ -162,9 +162,24 @@ func endpoint(addr netip.AddrPort, e discoveryv1.Endpoint) mesh.Endpoint {
 		serving = *e.Conditions.Serving
 	}
 	return mesh.Endpoint{
-		Addr: addr, Node: deref(e.NodeName), Zone: deref(e.Zone),
+		Addr: addr, Node: deref(e.NodeName), Zone: deref(e.Zone), Zones: hints(e.Hints),
 		Ready: ready, Serving: serving, Terminating: e.Conditions.Terminating != nil && *e.Conditions.Terminating,
 	}
+}
+
+// maxHints is what Kubernetes allows at one endpoint.
+const maxHints = 8
+
+func hints(h *discoveryv1.EndpointHints) (zones []string) {
+	if h == nil {
+		return nil
+	}
+	for _, z := range h.ForZones {
+		if z.Name != "" && len(zones) < maxHints {
+			zones = append(zones, z.Name)
+		}
+	}
+	return zones
 }
 
 func rank(e mesh.Endpoint) int {

@@ -126,7 +126,19 @@ func serviceRow(s *corev1.Service) (*mesh.Service, error) {
 			return nil, fmt.Errorf("unknown internalTrafficPolicy %q", *p)
 		}
 	}
+	row.Distribution = distribution(s.Spec.TrafficDistribution)
 	return row, nil
+}
+
+// distribution is a preference only: one that is not known is none.
+func distribution(p *string) mesh.Distribution {
+	switch deref(p) {
+	case corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone:
+		return mesh.PreferSameZone
+	case corev1.ServiceTrafficDistributionPreferSameNode:
+		return mesh.PreferSameNode
+	}
+	return mesh.AnyEndpoint
 }
 
 func clusterIPs(s *corev1.Service, row *mesh.Service) error {

@@ -8,7 +8,7 @@ import "testing"
 func TestAllocations(t *testing.T) {
 	for _, p := range passages {
 		t.Run(p.name, func(t *testing.T) {
-			c := passage(t, p.framed, p.grpc, p.inMesh)
+			c := passage(t, p.framed, p.grpc, p.inMesh, p.rules)
 			var failed error
 			call := func() {
 				if err := c.call(); err != nil && failed == nil {

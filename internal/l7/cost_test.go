@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 
+	"fairlead.io/fairlead/internal/l7/balance"
 	"fairlead.io/fairlead/internal/l7/h2"
+	"fairlead.io/fairlead/internal/l7/routing"
 	"fairlead.io/fairlead/internal/mesh"
 )
 
@@ -204,18 +206,23 @@ var passages = []struct {
 	framed   bool
 	grpc     bool
 	inMesh   bool // through two engines and mutual TLS, or else through one
+	rules    bool // the service has routes
 	allocate float64
 }{
-	{"http1", false, false, false, 0},
-	{"http2", true, false, false, 0},
-	{"grpc", true, true, false, 0},
-	{"http1 mesh", false, false, true, 4},
-	{"http2 mesh", true, false, true, 4},
-	{"grpc mesh", true, true, true, 4},
+	{"http1", false, false, false, false, 0},
+	{"http2", true, false, false, false, 0},
+	{"grpc", true, true, false, false, 0},
+	{"http1 mesh", false, false, true, false, 4},
+	{"http2 mesh", true, false, true, false, 4},
+	{"grpc mesh", true, true, true, false, 4},
+	{"http1 rules", false, false, false, true, 0},
+	{"http2 rules", true, false, false, true, 0},
+	{"grpc rules", true, true, false, true, 0},
+	{"http2 mesh rules", true, false, true, true, 4},
 }
 
 // passage makes engines, app and caller.
-func passage(t testing.TB, framed, grpc, inMesh bool) caller {
+func passage(t testing.TB, framed, grpc, inMesh, rules bool) caller {
 	w := newWorld(t)
 	client, server := w.pod(1, true), w.pod(2, inMesh)
 	app := plainApp
@@ -227,7 +234,11 @@ func passage(t testing.TB, framed, grpc, inMesh bool) caller {
 	if framed {
 		protocol = mesh.HTTP2
 	}
-	out := w.out(client, w.service("10.96.0.1:80", protocol, w.endpoint(server, 8080)))
+	dst := w.service("10.96.0.1:80", protocol, w.endpoint(server, 8080))
+	if rules {
+		dst.Routes = plainRules(t, dst.Cluster)
+	}
+	out := w.out(client, dst)
 	one := func(c *Config) { c.Loops = 1 }
 	w.node(nil, one, client.spec([]net.Listener{out}, nil))
 	if inMesh {
@@ -239,11 +250,28 @@ func passage(t testing.TB, framed, grpc, inMesh bool) caller {
 	return newPlainCaller(t, out)
 }
 
+// plainRules are fifty rules, the last of which edits headers both ways, and splits.
+func plainRules(t testing.TB, c *balance.Cluster) *routing.Live {
+	rules := make([]mesh.Rule, 50)
+	for i := range rules {
+		rules[i] = mesh.Rule{Title: fmt.Sprintf("/none/%d", i), Backends: to("svc", "v2")}
+	}
+	set := &mesh.FieldEdit{Set: []mesh.FieldValue{{Name: "content-type", Value: "application/grpc"}}}
+	rules[49].Title, rules[49].Filters = "/", mesh.Filters{Request: set, Response: set}
+	table, err := routing.New(httpRow(rules...), func(mesh.Name, uint16) *balance.Cluster { return c })
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := &routing.Live{}
+	live.Set(table)
+	return live
+}
+
 // BenchmarkPassage is what a request costs in time and memory, client and app included.
 func BenchmarkPassage(b *testing.B) {
 	for _, p := range passages {
 		b.Run(p.name, func(b *testing.B) {
-			c := passage(b, p.framed, p.grpc, p.inMesh)
+			c := passage(b, p.framed, p.grpc, p.inMesh, p.rules)
 			b.ReportAllocs()
 			for b.Loop() {
 				if err := c.call(); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"fairlead.io/fairlead/internal/l7/balance"
 	"fairlead.io/fairlead/internal/l7/loop"
+	"fairlead.io/fairlead/internal/l7/routing"
 )
 
 // ErrIdentity is to be wrapped by the verification that Brain puts into its configurations, if a valid certificate is
@@ -44,11 +45,15 @@ func (l *link) drop() {
 
 // attempts are the endpoints tried for one connection or request.
 type attempts struct {
-	p      *pod
-	spec   *Pod
-	dst    *Destination
-	client netip.Addr
-	tried  []netip.AddrPort
+	p       *pod
+	spec    *Pod
+	dst     *Destination
+	cluster *balance.Cluster // of dst, or of the backend that a rule has chosen
+	to      *routing.Backend // that backend; nil without one
+	client  netip.Addr
+	hash    uint64 // that the policy wants endpoints to be chosen by, if hashed
+	hashed  bool
+	tried   []netip.AddrPort
 }
 
 // pick chooses the next endpoint, which counts as tried from now on.
@@ -56,17 +61,33 @@ func (a *attempts) pick() (*balance.Endpoint, error) {
 	if len(a.tried) >= a.p.e.lim.Attempts {
 		return nil, balance.ErrTried
 	}
+	again := len(a.tried) > 0
+	ep, err := a.choose()
+	if err == nil && again {
+		a.p.e.rec.Event(a.spec, Outbound, EventRetry)
+	}
+	return ep, err
+}
+
+// next chooses the endpoint of a retry: one that was tried before, if there is no other.
+func (a *attempts) next() (*balance.Endpoint, error) {
+	ep, err := a.choose()
+	if errors.Is(err, balance.ErrTried) && len(a.tried) > 0 {
+		a.tried = a.tried[:0]
+		return a.choose()
+	}
+	return ep, err
+}
+
+func (a *attempts) choose() (*balance.Endpoint, error) {
 	ep := a.dst.Endpoint
-	if a.dst.Cluster != nil {
+	if a.cluster != nil {
 		var err error
-		if ep, err = a.dst.Cluster.Pick(balance.Choice{Client: a.client, Exclude: a.tried}); err != nil {
+		if ep, err = a.cluster.Pick(balance.Choice{Client: a.client, Exclude: a.tried, Hash: a.hash, Hashed: a.hashed}); err != nil {
 			return nil, fmt.Errorf("%w: %w", errNoReady, err)
 		}
 	} else if len(a.tried) > 0 || ep == nil {
 		return nil, balance.ErrTried
-	}
-	if len(a.tried) > 0 {
-		a.p.e.rec.Event(a.spec, Outbound, EventRetry)
 	}
 	a.tried = append(a.tried, ep.Addr)
 	return ep, nil
@@ -157,13 +178,21 @@ func (p *pod) handshake(ctx context.Context, spec *Pod, ep *balance.Endpoint, c 
 	return sec, nil
 }
 
+// preface tells the receiving proxy which service its pod is dialled for.
+func (a *attempts) preface() preface {
+	if a.to != nil {
+		return preface{Service: a.to.Service, Port: a.to.Port}
+	}
+	return preface{Service: a.dst.Service, Port: a.dst.Port.Number}
+}
+
 // open completes a link for an opaque connection: TLS and the preface. If the endpoint fails now, others are tried.
 func (a *attempts) open(ctx context.Context, l *link) (*link, error) {
 	for {
 		err := a.p.secure(ctx, a.spec, l, ALPNTCP)
 		if err == nil && l.security == SecurityMTLS {
 			l.s.SetWriteDeadline(time.Now().Add(a.p.e.lim.Handshake))
-			head := preface{Service: a.dst.Service, Port: a.dst.Port.Number}.append(nil)
+			head := a.preface().append(nil)
 			if _, err = l.s.Write(head); err != nil {
 				err = fmt.Errorf("%w: send preface: %w", errHandshake, err)
 				l.drop()

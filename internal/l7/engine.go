@@ -34,6 +34,7 @@ type Engine struct {
 	drained  drain           // what the pods have been told of it; Run's goroutine only
 	live     atomic.Int64    // connections
 	budget   exchange.Budget // of all pods
+	retries  retryBudgets
 	changed  chan struct{}
 	doubted  chan struct{}
 	quit     chan struct{}                 // closed when Run is about to end, under mu

@@ -25,6 +25,7 @@ import (
 
 	"fairlead.io/fairlead/internal/l7/balance"
 	"fairlead.io/fairlead/internal/l7/exchange"
+	"fairlead.io/fairlead/internal/l7/routing"
 	"fairlead.io/fairlead/internal/mesh"
 )
 
@@ -40,6 +41,7 @@ type Config struct {
 	Log      *slog.Logger
 	Brain    Brain
 	Recorder Recorder // nothing is recorded without one
+	Rates    Rates    // requests have no rate without one
 	Limits   Limits
 }
 
@@ -59,6 +61,7 @@ type Limits struct {
 	Replay      int           // request body bytes kept to send a request again: 64 KiB
 	Conns       int64         // connections per pod and direction: 10000
 	Requests    int64         // requests in flight per pod and direction: 10000
+	Copies      int64         // copies for mirrors in flight per pod: 256
 	Buffered    int64         // bytes that the connections of a pod may make us keep, per direction: 64 MiB
 	BufferedAll int64         // ... and those of all pods: half of GOMEMLIMIT, or 512 MiB without one
 	Shakes      int           // handshakes that a pod answers in a second, twice as many at once: 1000
@@ -79,6 +82,7 @@ func (l Limits) withDefaults() Limits {
 	fill(&l.Replay, 64<<10)
 	fill(&l.Conns, 10000)
 	fill(&l.Requests, 10000)
+	fill(&l.Copies, 256)
 	fill(&l.Buffered, 64<<20)
 	all := int64(512 << 20)
 	if m := debug.SetMemoryLimit(-1); m < math.MaxInt64 { // -1 only asks
@@ -154,6 +158,8 @@ type Destination struct {
 	Cluster  *balance.Cluster
 	Endpoint *balance.Endpoint
 	Mapped   bool // Addr is an endpoint's, and was taken for its Service
+	// Routes are the rules for the calling pod's traffic to the service's port; nil for an address that is no service's.
+	Routes *routing.Live
 }
 
 // Origin is what is known of a peer's address.

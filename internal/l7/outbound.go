@@ -16,7 +16,10 @@ func (f *flow) outbound() {
 		return
 	}
 	f.rec.Service = dst.Service
-	tries := &attempts{p: f.p, spec: f.spec, dst: dst, client: f.peer.Addr()}
+	tries := &attempts{p: f.p, spec: f.spec, dst: dst, cluster: dst.Cluster, client: f.peer.Addr()}
+	if t := dst.Routes.Table(); t != nil && (t.Kind == mesh.TLSRoute || t.Kind == mesh.TCPRoute) && !f.direct(t, tries) {
+		return
+	}
 	f.carry(&errand{
 		declared: dst.Port.Protocol,
 		connect:  tries.connect,

@@ -39,6 +39,7 @@ type pod struct {
 	accepts map[net.Listener]*acceptor // Run's goroutine only
 
 	conns, requests [2]atomic.Int64    // by Direction
+	copies          atomic.Int64       // for mirrors
 	shakes          *rate.Limiter      // handshakes that are answered
 	budgets         [2]exchange.Budget // by Direction
 

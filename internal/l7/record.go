@@ -89,11 +89,15 @@ const (
 	CauseCancel          // the client gave up
 	CauseDrain           // the pod's drain deadline passed
 	CauseInternal        // our own fault
+	CauseNoRoute         // the destination has routes, and none is for the request
+	CauseNoBackend       // the route leads to nothing that could be used
+	CauseFault           // a policy has asked for it
+	CauseRate            // more requests than a policy lets in
 	causes
 )
 
 var causeNames = [causes]string{"", "resolve", "no_endpoint", "connect", "handshake", "identity", "reset", "closed",
-	"timeout", "limit", "refused", "protocol", "cancel", "drain", "internal"}
+	"timeout", "limit", "refused", "protocol", "cancel", "drain", "internal", "no_route", "no_backend", "fault", "rate_limit"}
 
 func (c Cause) String() string {
 	if c < causes {
@@ -118,11 +122,18 @@ const (
 	EventDrainDeadline               // ... or had, and they were reset
 	EventRetry                       // a request or connection was tried on another endpoint
 	EventForbidden                   // a live connection was reset because it is not allowed any more
+	EventRetried                     // a request was sent again because a policy says so
+	EventRetryBudget                 // ... or was not, because there are too many of those already
+	EventFaulted                     // a request was delayed or answered because a policy says so
+	EventMirrorDropped               // a mirror did not get its copy of a request
+	EventLimited                     // a request above a policy's rate was refused
+	EventBroken                      // a request was refused because the breaker of every endpoint is open
+	EventOverloaded                  // ... because every endpoint has as much in flight as the breaker lets
 	events
 )
 
 var eventNames = [events]string{"loopback", "accept_error", "connection_limit", "request_limit", "handshake_limit", "buffer_limit", "panic", "drained",
-	"drain_deadline", "retry", "forbidden"}
+	"drain_deadline", "retry", "forbidden", "policy_retry", "retry_budget", "fault", "mirror_dropped", "rate_limit", "broken", "overloaded"}
 
 func (e Event) String() string {
 	if e < events {
@@ -150,8 +161,14 @@ type RequestRecord struct {
 	BytesIn    int64 // request body
 	BytesOut   int64 // response body
 	Attempts   int
+	Retries    int        // of these, how many a policy has asked for
+	Rule       *mesh.Rule // outbound: the rule that was chosen; nil if there is none
+	Backend    mesh.Name  // ... and the service that it has led to
+	Fault      bool       // a policy has delayed or answered it
+	Mirrored   int        // copies that were sent
+	Limited    bool       // it was above a policy's rate
 	Cause      Cause
-	Head       *exchange.Head // of the request
+	Head       *exchange.Head // of the request, as the client has sent it
 	// Tag is a place of the connection's for the Recorder: what it leaves there it finds with the connection's next request. It may
 	// be gone after a pause.
 	Tag *any
@@ -167,7 +184,9 @@ type ConnRecord struct {
 	Port      uint16
 	Kind      Kind
 	Security  Security
-	SNI       string // of the app's own TLS; chosen by a client: not for labels
+	SNI       string     // of the app's own TLS; chosen by a client: not for labels
+	Rule      *mesh.Rule // outbound: the rule that was chosen for it, of TLSRoutes and TCPRoutes; nil if there is none
+	Backend   mesh.Name  // ... and the service that it has led to
 	Began     time.Time
 	Duration  time.Duration
 	BytesIn   int64 // from the client

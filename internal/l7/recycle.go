@@ -54,15 +54,20 @@ func (q *requests) turn() {
 
 // wipe makes r zero but for its room.
 func (r *request) wipe() {
-	fields, kept, tried := r.head.Fields, r.upTap.kept, r.tries.tried
-	clear(fields)
+	fields, out, back, kept, tried := room(r.head.Fields), room(r.out.Fields), room(r.down.head.Fields), r.upTap.kept, r.tries.tried
 	clear(kept)
-	if cap(fields) > keptFields {
-		fields = nil
-	}
 	if cap(kept) > keptBody {
 		kept = nil
 	}
 	*r = request{}
-	r.head.Fields, r.upTap.kept, r.tries.tried = fields[:0], kept[:0], tried[:0]
+	r.head.Fields, r.out.Fields, r.down.head.Fields, r.upTap.kept, r.tries.tried = fields, out, back, kept[:0], tried[:0]
+}
+
+// room empties fields, and keeps what may be of use again.
+func room(fields []exchange.Field) []exchange.Field {
+	clear(fields)
+	if cap(fields) > keptFields {
+		return nil
+	}
+	return fields[:0]
 }

@@ -26,6 +26,7 @@ func (f *flow) relay(l *link) {
 	f.rec.Security = l.security
 	if l.ep != nil {
 		f.rec.PeerAddr, f.rec.Peer = l.ep.Addr, l.ep.Pod
+		l.ep.Reached()
 		defer l.ep.Drop()
 	}
 	f.e.rec.ConnOpened(&f.rec)

@@ -10,11 +10,13 @@ import (
 
 	"fairlead.io/fairlead/internal/l7/balance"
 	"fairlead.io/fairlead/internal/l7/exchange"
+	"fairlead.io/fairlead/internal/l7/routing"
 )
 
 // Codes of gRPC (google.rpc.Code).
 const (
 	grpcCancelled   = 1
+	grpcUnknown     = 2
 	grpcDeadline    = 4
 	grpcDenied      = 7
 	grpcExhausted   = 8
@@ -31,9 +33,20 @@ type request struct {
 	head  exchange.Head // a copy, for the request may have to be sent again
 	tries attempts
 	ep    *balance.Endpoint // outbound only
-	began time.Time         // at ep
-	sends int               // how often it was given to a connection
-	final bool              // the endpoint has been told
+
+	asked  routing.Request // what rules look at
+	way    way
+	out    exchange.Head // what is sent, if edited
+	edited bool
+	copied bool // it is a copy for a mirror
+
+	clocks  deadlines
+	retries retries
+	copies  copies
+
+	began time.Time // at ep
+	sends int       // how often it was given to a connection
+	final bool      // the endpoint has been told
 
 	up       *upstream // stays when the exchange has ended: what still waits to be sent gives its credit there
 	counted  bool      // among up's active requests
@@ -58,7 +71,7 @@ func (r *request) start(s *httpSession, h *exchange.Head, end bool) {
 	if s.route.dst != nil {
 		r.head.Service = s.route.service
 		r.rec.Service = s.route.dst.Service
-		r.tries = attempts{p: f.p, spec: f.spec, dst: s.route.dst, client: f.peer.Addr(), tried: r.tries.tried[:0]}
+		r.tries = attempts{p: f.p, spec: f.spec, dst: s.route.dst, cluster: s.route.dst.Cluster, client: f.peer.Addr(), tried: r.tries.tried[:0]}
 	} else {
 		r.rec.Service = s.serviceOf(h.Service)
 		r.head.Service = ""
@@ -67,7 +80,7 @@ func (r *request) start(s *httpSession, h *exchange.Head, end bool) {
 	r.rec.GRPC = strings.HasPrefix(ct, "application/grpc")
 	r.upTap = upTap{r: r, end: end, kept: r.upTap.kept[:0]}
 	if d, ok := x.Down.(exchange.Downstream); ok {
-		r.down = downTap{Downstream: d, r: r}
+		r.down = downTap{Downstream: d, r: r, head: exchange.Head{Fields: r.down.head.Fields[:0]}}
 		x.Down = &r.down
 	}
 	x.Observer = r
@@ -77,7 +90,7 @@ func (r *request) start(s *httpSession, h *exchange.Head, end bool) {
 
 // keep says how much of the body is kept. Little things are not counted: there are as many requests as Limits.Requests.
 func (r *request) keep(body int) {
-	if n := body + exchange.Size(r.head.Fields) + exchange.Size(r.upTap.trailers); n > uncounted || r.kept.Held() > 0 {
+	if n := body + len(r.copies.body) + exchange.Size(r.head.Fields) + exchange.Size(r.upTap.trailers); n > uncounted || r.kept.Held() > 0 {
 		r.kept.Set(n)
 	}
 }
@@ -88,21 +101,39 @@ const uncounted = 4 << 10
 // begin finds the request a place to go to, the next one if there has been one.
 func (r *request) begin() {
 	s := r.s
-	t := target{pod: s.f.p, wire: wireH1}
+	if s.route.in == nil {
+		r.choose()
+		return
+	}
+	t := target{pod: s.f.p, wire: wireH1, addr: s.f.local, client: s.f.peer.Addr()}
 	if r.head.Version == exchange.HTTP2 {
 		t.wire = wireH2
 	}
-	if s.route.in != nil {
-		t.addr, t.client = s.f.local, s.f.peer.Addr()
-		s.w.group(t).send(r, r.sends > 0)
-		return
-	}
+	s.w.group(t).send(r, r.sends > 0)
+}
+
+// first sends the request to an endpoint of the cluster that it is for.
+func (r *request) first() {
 	ep, err := r.tries.pick()
 	if err != nil {
-		r.fail(CauseNoReady, 503, grpcUnavailable, "no endpoint is ready")
+		r.nowhere(err)
 		return
 	}
 	r.take(ep)
+}
+
+// nowhere answers a request for which there is no endpoint.
+func (r *request) nowhere(err error) {
+	switch {
+	case errors.Is(err, balance.ErrBroken):
+		r.event(EventBroken)
+		r.fail(CauseNoReady, 503, grpcUnavailable, "every endpoint fails and is on probation")
+	case errors.Is(err, balance.ErrOverloaded):
+		r.event(EventOverloaded)
+		r.fail(CauseLimit, 503, grpcUnavailable, "every endpoint is at its limit")
+	default:
+		r.fail(CauseNoReady, 503, grpcUnavailable, "no endpoint is ready")
+	}
 }
 
 // to sends the request to its endpoint.
@@ -172,6 +203,9 @@ func (r *request) unreachable(err error) {
 	r.leave(err)
 	ep, pickErr := r.tries.pick()
 	if pickErr != nil {
+		if r.lostAgain() {
+			return
+		}
 		r.fail(cause, statusOf(err), codeOf(err), "no endpoint can be reached")
 		return
 	}
@@ -192,6 +226,7 @@ func (r *request) elsewhere() {
 func (r *request) take(ep *balance.Endpoint) {
 	r.ep, r.began, r.final = ep, r.s.w.l.Now(), false
 	ep.Start()
+	r.attempt()
 	r.rec.Peer, r.rec.PeerAddr, r.rec.Security = ep.Pod, ep.Addr, securityOf(r.s.f.spec, ep)
 	r.to(false)
 }
@@ -217,26 +252,12 @@ func codeOf(err error) uint32 {
 	return grpcUnavailable
 }
 
-// leave tells the endpoint how it went.
-func (r *request) leave(err error) {
-	if r.ep == nil || r.final {
-		return
-	}
-	r.final = true
-	if r.x.Tunnel && err == nil || err == errClient {
-		r.ep.Drop()
-		return
-	}
-	took := r.s.w.l.Now().Sub(r.began)
-	if r.rec.Status != 0 {
-		took = r.rec.Duration // until the response's head
-	}
-	r.ep.Observe(took, err)
-}
-
 // fail answers in our own name.
 func (r *request) fail(cause Cause, status int, grpc uint32, text string) {
-	r.rec.Cause, r.rec.Status, r.rec.GRPCStatus = cause, status, grpc
+	r.rec.Cause, r.rec.GRPCStatus = cause, grpc
+	if !r.x.Responded() {
+		r.rec.Status = status
+	}
 	r.x.Fail(status, grpc, cause.String(), text)
 }
 
@@ -265,6 +286,9 @@ func (r *request) Reject(x *exchange.Exchange, why exchange.Reason) bool {
 		return true
 	}
 	r.leave(errUpstream)
+	if r.lostAgain() {
+		return true
+	}
 	if r.rec.GRPC && r.head.Version == exchange.HTTP2 && why.Code == exchange.CodeCancel {
 		// That is how a server ends a call whose deadline has passed, often before its client does. The client makes the right
 		// status of the reset, by its own clock; UNAVAILABLE would tell it to try again.
@@ -282,11 +306,6 @@ func (r *request) Reject(x *exchange.Exchange, why exchange.Reason) bool {
 	return true
 }
 
-var (
-	errUpstream = errors.New("upstream failed")
-	errClient   = errors.New("client is to blame")
-)
-
 // idempotent tells whether a request may be sent twice (RFC 9110 section 9.2.2).
 func idempotent(h *exchange.Head) bool {
 	switch h.Method {
@@ -303,6 +322,9 @@ func (r *request) ResponseHead(_ *exchange.Exchange, h *exchange.Head) {
 	}
 	r.rec.Status = h.Status
 	r.rec.Duration = r.s.w.l.Now().Sub(r.began)
+	if h.Status == 101 || r.x.Tunnel && h.Status/100 == 2 {
+		r.clocks.accepted()
+	}
 	r.upTap.answered()
 	r.grpcStatus(h.Fields)
 }
@@ -315,10 +337,17 @@ func (r *request) grpcStatus(f []exchange.Field) {
 		return
 	}
 	if v, ok := exchange.Get(f, "grpc-status"); ok {
-		if n, err := strconv.ParseUint(v, 10, 8); err == nil {
-			r.rec.GRPCStatus = uint32(n)
-		}
+		r.rec.GRPCStatus = grpcCode(v)
 	}
+}
+
+// grpcCode reads a grpc-status; one that is none is UNKNOWN.
+func grpcCode(v string) uint32 {
+	n, err := strconv.ParseUint(v, 10, 8)
+	if err != nil {
+		return grpcUnknown
+	}
+	return uint32(n)
 }
 
 // Done implements exchange.Observer.
@@ -327,6 +356,11 @@ func (r *request) Done(_ *exchange.Exchange, why exchange.Reason) {
 		r.waitsIn.cancel(r)
 	}
 	r.release()
+	r.clocks.end()
+	stop(&r.retries.pause)
+	if len(r.copies.to) > 0 {
+		r.copies.drop(r)
+	}
 	var err error
 	switch {
 	case r.x.GaveUp && why.Code != exchange.CodeCancel: // it broke the protocol, or did not read
@@ -337,6 +371,10 @@ func (r *request) Done(_ *exchange.Exchange, why exchange.Reason) {
 		err = errUpstream
 	}
 	r.leave(err)
+	if r.copied {
+		r.copyDone()
+		return
+	}
 	if r.rec.Cause == CauseNone {
 		r.rec.Cause = causeOfReason(why)
 	}

@@ -38,6 +38,7 @@ type httpSession struct {
 	said    string // the service that the last request named, and what it meant
 	service mesh.Name
 	tag     any // the Recorder's
+	rate    rated
 }
 
 // serveHTTP hands the connection over to a loop.
@@ -192,6 +193,9 @@ func (s *httpSession) request(x *exchange.Exchange, h *exchange.Head, end bool) 
 	if s.route.refused != nil {
 		s.server.Drain() // not before: a client that is told at once to go elsewhere comes back without having asked
 		r.fail(CauseRefused, 403, grpcDenied, "only mutual TLS of the mesh is let in here")
+		return
+	}
+	if s.limited(r, h.Service) {
 		return
 	}
 	r.begin()

@@ -1,6 +1,10 @@
 package l7
 
-import "fairlead.io/fairlead/internal/l7/exchange"
+import (
+	"slices"
+
+	"fairlead.io/fairlead/internal/l7/exchange"
+)
 
 // upTap stands between the exchange and the codec that sends the request on: it counts, and keeps the body as long
 // as it is short, so that the request can be sent again.
@@ -55,8 +59,12 @@ func (t *upTap) WriteData(x *exchange.Exchange, b []byte, end bool) {
 	t.bytes += int64(len(b))
 	t.r.rec.BytesIn = t.bytes
 	t.end = t.end || end
+	r := t.r
+	r.stir()
+	if len(r.copies.to) > 0 {
+		r.copies.take(r, b, nil, end)
+	}
 	if !t.lost {
-		r := t.r
 		if len(t.kept)+len(b) > r.s.w.e.lim.Replay || x.Tunnel || x.Responded() || r.s.f.budget().Tight() {
 			t.lose()
 		} else {
@@ -69,6 +77,9 @@ func (t *upTap) WriteData(x *exchange.Exchange, b []byte, end bool) {
 
 func (t *upTap) WriteTrailers(x *exchange.Exchange, f []exchange.Field) {
 	t.end = true
+	if len(t.r.copies.to) > 0 {
+		t.r.copies.take(t.r, nil, slices.Clone(f), true)
+	}
 	t.trailers = append(t.trailers[:0], f...)
 	t.r.keep(len(t.kept))
 	t.r.up.WriteTrailers(x, f)
@@ -97,10 +108,18 @@ type downTap struct {
 	r     *request
 	given int // credit that the codec has had
 	again int // of that, what comes a second time in this attempt
+
+	head exchange.Head // of a response that is edited
+}
+
+func (t *downTap) WriteHead(x *exchange.Exchange, h *exchange.Head, end bool) {
+	t.r.stir()
+	t.Downstream.WriteHead(x, t.r.editResponse(h), end)
 }
 
 func (t *downTap) WriteData(x *exchange.Exchange, b []byte, end bool) {
 	t.r.rec.BytesOut += int64(len(b))
+	t.r.stir()
 	t.Downstream.WriteData(x, b, end)
 }
 

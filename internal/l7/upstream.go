@@ -78,7 +78,7 @@ func (u *upstream) send(r *request) verdict {
 	if !u.can() {
 		return busy
 	}
-	err := u.Send(&r.x, &r.head, r.ended())
+	err := u.Send(&r.x, r.outgoing(), r.ended())
 	switch {
 	case err == nil:
 		u.active++

@@ -18,6 +18,7 @@ type worker struct {
 	sessions map[*httpSession]struct{}
 	shared   h2.Shared
 	requests requests
+	copies   map[*request]struct{} // those for mirrors that have not ended
 	lines    h1.Memo
 	bodies   exchange.Buffers          // that may have to be sent again
 	shedding map[*exchange.Budget]bool // those that are short, or were
@@ -25,13 +26,15 @@ type worker struct {
 }
 
 func newWorker(e *Engine, l *loop.Loop) *worker {
-	return &worker{e: e, l: l, groups: map[target]*group{}, sessions: map[*httpSession]struct{}{}, shedding: map[*exchange.Budget]bool{}}
+	return &worker{e: e, l: l, groups: map[target]*group{}, sessions: map[*httpSession]struct{}{}, copies: map[*request]struct{}{}, shedding: map[*exchange.Budget]bool{}}
 }
 
 func (w *worker) run(ctx context.Context, ended chan<- error) {
 	w.l.AfterTurn(w.turn)
 	w.l.Do(w.sweep)
-	ended <- w.l.Run(ctx)
+	err := w.l.Run(ctx)
+	w.endCopies()
+	ended <- err
 }
 
 // turn comes behind each turn of the loop.

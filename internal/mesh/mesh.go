@@ -61,7 +61,19 @@ type Service struct {
 	Affinity int
 	// LocalOnly is internalTrafficPolicy: Local: only endpoints of the caller's node are used.
 	LocalOnly bool
+	// Distribution is trafficDistribution: which endpoints come first.
+	Distribution Distribution
 }
+
+// Distribution is which endpoints of a Service come first (KEP-3015, KEP-4444).
+type Distribution uint8
+
+// The distributions. PreferClose is PreferSameZone.
+const (
+	AnyEndpoint Distribution = iota
+	PreferSameZone
+	PreferSameNode
+)
 
 // Port is one port of a Service.
 type Port struct {
@@ -98,6 +110,7 @@ type Endpoint struct {
 	Addr        netip.AddrPort
 	Node        string
 	Zone        string
+	Zones       []string // hints: of the callers that are to use it
 	Ready       bool
 	Serving     bool // terminating, but still answers: used only when nothing is ready
 	Terminating bool

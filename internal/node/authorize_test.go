@@ -109,7 +109,7 @@ func provisional(t *testing.T, peer, owner mesh.Account) {
 	w, cl := newWorld(), newClusters("n1")
 	w.apply(dbService())
 	engine := l7.New(l7.Config{Loops: 1, Recorder: m,
-		Brain: loopbackBrain{&brain{world: w, clusters: cl, creds: a.creds}, listenEcho(t)}})
+		Brain: loopbackBrain{&brain{world: w, clusters: cl, tables: newTables(cl, w, discard), creds: a.creds}, listenEcho(t)}})
 	in, plain := acrossANamespace(t)
 	engine.Set([]*l7.Pod{{UID: "web", Name: mesh.Name{Namespace: "shop", Name: "web-1"}, Account: web, In: []net.Listener{in}}})
 	n := &node{tableReady: func() {}}
@@ -122,7 +122,7 @@ func provisional(t *testing.T, peer, owner mesh.Account) {
 			t.Error(err)
 		}
 	})
-	running.Go(func() { _ = n.follow(ctx, w, cl, engine) })
+	running.Go(func() { _ = n.follow(ctx, w, newTables(cl, w, discard), engine) })
 
 	cfg := identity.ClientTLS(identity.Static{Cert: a.issue(peer, "n2", time.Hour)}, a.bundle, identity.Anyone)
 	cfg.NextProtos = []string{l7.ALPNTCP}

@@ -43,6 +43,7 @@ var (
 type brain struct {
 	world    World
 	clusters *clusters
+	tables   *tables
 	creds    *credentials
 	dialer   *Dialer
 	backends *backends
@@ -66,7 +67,11 @@ func (b *brain) Outbound(ctx context.Context, p *l7.Pod, dst netip.AddrPort) (*l
 	if s, err = b.withEndpoints(ctx, s, svc.Name); err != nil {
 		return nil, err
 	}
-	return &l7.Destination{Addr: dst, Service: svc.Name, Port: port, Cluster: b.clusters.get(s, svc, port, dst.Addr()), Mapped: mapped}, nil
+	row := rowOf(s.Routes(svc.Name), port.Number, p.Name.Namespace)
+	s = b.withBackends(ctx, s, row)
+	live := b.tables.get(s, svc, port, dst.Addr(), p.Name.Namespace)
+	port.Protocol = declared(port, row)
+	return &l7.Destination{Addr: dst, Service: svc.Name, Port: port, Cluster: b.clusters.get(s, svc, port, dst.Addr()), Mapped: mapped, Routes: live}, nil
 }
 
 // service is the service and port that an address stands for; nil if it is none's. mapped: the address is a backend's, which
@@ -114,7 +119,26 @@ func (b *brain) withEndpoints(ctx context.Context, s *mesh.Snapshot, svc mesh.Na
 	return s, nil
 }
 
-// Moved compares a destination with what its address stands for now.
+// withBackends subscribes to the backends of rules and waits a while until a snapshot has their endpoints. It returns the latest.
+func (b *brain) withBackends(ctx context.Context, s *mesh.Snapshot, row *mesh.PortRoutes) *mesh.Snapshot {
+	names := backendsOf(row)
+	if len(names) == 0 {
+		return s
+	}
+	b.tables.subscribe(names)
+	if known(s, names) {
+		return s
+	}
+	ctx, cancel := context.WithTimeout(ctx, backendsWait)
+	defer cancel()
+	if s, err := b.world.Wait(ctx, func(s *mesh.Snapshot) bool { return known(s, names) }); err == nil {
+		return s
+	}
+	return b.world.Snapshot()
+}
+
+// Moved compares a destination with what its address stands for now. One whose rules are for
+// connections by now has moved, too.
 func (b *brain) Moved(d *l7.Destination) bool {
 	s := b.world.Snapshot()
 	svc, _, ok := s.ServiceByAddr(d.Addr)
@@ -123,6 +147,9 @@ func (b *brain) Moved(d *l7.Destination) bool {
 	}
 	if svc == nil && d.Cluster == nil {
 		svc, _, ok = b.backends.behind(s, d.Addr)
+	}
+	if d.Cluster != nil && ok && opaque(d.Routes.Table()) {
+		return true
 	}
 	if d.Cluster != nil || svc != nil {
 		return d.Cluster == nil || !ok || svc.Name != d.Service

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
@@ -102,8 +103,11 @@ func dbEndpoints(eps ...mesh.Endpoint) mesh.Delta {
 	return mesh.Delta{Endpoints: []*mesh.Endpoints{{Service: dbSvc, Ports: []mesh.PortEndpoints{{Port: "sql", Endpoints: eps}}}}}
 }
 
+var discard = slog.New(slog.DiscardHandler)
+
 func testBrain(w World) *brain {
-	return &brain{world: w, clusters: newClusters("n1")}
+	c := newClusters("n1")
+	return &brain{world: w, clusters: c, tables: newTables(c, w, discard)}
 }
 
 func TestOutboundWaitsForTheTableAndTheEndpoints(t *testing.T) {

@@ -10,17 +10,22 @@ import (
 
 	"fairlead.io/fairlead/internal/l7"
 	"fairlead.io/fairlead/internal/l7/balance"
+	"fairlead.io/fairlead/internal/l7/routing"
 	"fairlead.io/fairlead/internal/mesh"
 	"fairlead.io/fairlead/internal/node/debug"
 )
 
 // serveExplain tells what would become of a connection of a local pod: ?pod=UID&dst=address:port of one that it makes,
-// ?pod=UID&src=address&port=number of one that comes to it. The answers are those of the brain's own functions.
+// ?pod=UID&src=address&port=number of one that comes to it. With &method=, &path= and &header=name:value it tells of a request, too. The answers are those of the brain's own functions.
 func (n *node) serveExplain(w http.ResponseWriter, r *http.Request) {
 	uid := r.FormValue("pod")
 	p := n.pods.pod(uid)
 	e := &explainer{n: n, b: n.brain.Load(), pod: p, out: debug.Explanation{Node: n.cfg.Node}}
 	var err error
+	if e.request, err = requestOf(r); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
 	switch {
 	case uid == "" || (r.FormValue("dst") == "") == (r.FormValue("src") == ""):
 		err = errors.New("want ?pod=UID&dst=address:port or ?pod=UID&src=address&port=number")
@@ -51,6 +56,8 @@ type explainer struct {
 	b   *brain // nil before the proxy has its certificate
 	pod *l7.Pod
 	out debug.Explanation
+
+	request *routing.Request // that is asked about; nil if none is
 }
 
 func (e *explainer) step(ok bool, name, format string, args ...any) {
@@ -137,11 +144,14 @@ func (e *explainer) direct(to *balance.Endpoint) {
 }
 
 func (e *explainer) service(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port, dst netip.AddrPort) {
+	row := rowOf(s.Routes(svc.Name), port.Number, e.pod.Name.Namespace)
+	port.Protocol = declared(port, row)
 	spoken := "is found out from its first bytes"
 	if port.Protocol != mesh.Unknown {
 		spoken = "is declared as " + port.Protocol.String()
 	}
 	e.step(true, "destination", "%s is service %s, port %d; its protocol %s", dst, svc.Name, port.Number, spoken)
+	e.rules(s, svc, port, dst.Addr())
 	for _, d := range e.b.describe(svc, port) {
 		if !d.Used || (d.Family == "IPv4") == dst.Addr().Is4() {
 			e.out.Service = &d
@@ -152,7 +162,7 @@ func (e *explainer) service(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port,
 		return
 	}
 	cluster := e.b.clusters.peek(s, svc, port, dst.Addr())
-	to, err := cluster.Pick(balance.Choice{})
+	to, err := cluster.Pick(balance.Choice{Peek: true})
 	if err != nil {
 		e.step(false, "endpoints", "known: %d, but %v: requests are answered with 503, other connections reset", len(cluster.Endpoints()), err)
 		return

@@ -26,14 +26,19 @@ type handle struct {
 	// The kind.
 	peer    *mesh.Pod
 	service mesh.Name
+	rule    *mesh.Rule
+	backend mesh.Name
 	outcome outcome
 
 	total prometheus.Counter
 	took  prometheus.Observer
-	pod   *podFlow // nil for a pod that is not counted by itself
-	with  *peerCounters
-	path  string // the last one's,
-	route *routeEntry
+	share prometheus.Counter // nil without a rule
+	// src is the calling workload, to the service that it has dialled, as metrics name them.
+	src, to mesh.Name
+	pod     *podFlow // nil for a pod that is not counted by itself
+	with    *peerCounters
+	path    string // the last one's,
+	route   *routeEntry
 }
 
 // outcome is what a request's labels are made of, beside names.
@@ -74,15 +79,18 @@ func (h *handles) find(m *metrics, r *l7.RequestRecord, now time.Time) *handle {
 	o := outcomeOf(r)
 	for i := range h.list {
 		e := &h.list[i]
-		if e.peer == r.Peer && e.outcome == o && e.service == r.Service && now.Before(e.until) {
+		if e.peer == r.Peer && e.outcome == o && e.service == r.Service && e.rule == r.Rule && e.backend == r.Backend && now.Before(e.until) {
 			return e
 		}
 	}
 	e := &h.list[h.next%uint8(len(h.list))]
 	h.next++
 	p := m.pair(r.Direction, r.Pod, r.Peer, r.Service, o.protocol, r.Security)
-	*e = handle{until: now.Add(handleLife), peer: r.Peer, service: r.Service, outcome: o,
+	*e = handle{until: now.Add(handleLife), peer: r.Peer, service: r.Service, rule: r.Rule, backend: r.Backend, outcome: o, src: p.src, to: p.service,
 		total: m.requests.get(requestKey{pair: p, status: o.class, grpc: o.grpc}), took: m.durations.get(connKey{p})}
+	if r.Rule != nil {
+		e.share = m.rules.requests.get(shareKey{ruleOf(p.src, r.Service, r.Rule), r.Backend, o.class})
+	}
 	if c := countersOf(r.Pod); c != nil {
 		e.pod, e.with = &c.flows[r.Direction&1], c.peer(r.Peer, r.Direction, r.Security)
 	}

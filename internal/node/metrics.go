@@ -58,6 +58,7 @@ type metrics struct {
 	sent      *series[connKey, prometheus.Counter]
 	lifetimes *series[connKey, prometheus.Observer]
 
+	rules      ruleMetrics
 	handshakes *prometheus.CounterVec
 	events     *prometheus.CounterVec
 	hops       *prometheus.CounterVec
@@ -110,6 +111,7 @@ func newMetrics(reg prometheus.Registerer, names names, warn *rareLog) *metrics 
 	m.sent = counterSeries(reg, "fairlead_tcp_sent_bytes_total", "Bytes that the client was sent on connections that ended.", pairLabels, over, plain)
 	m.lifetimes = histogramSeries(reg, "fairlead_tcp_connection_duration_seconds", "How long connections lasted.", pairLabels, over, plain)
 	m.open = openSeries(reg, over, plain)
+	m.rules = newRuleMetrics(reg)
 	m.handshakes = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_handshakes_total",
 		Help: "TLS handshakes between nodes, by direction, result (ok, or the cause of the failure) and whether a session was resumed."}, []string{"direction", "result", "resumed"})
 	m.events = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_proxy_events_total",
@@ -161,6 +163,7 @@ func (m *metrics) expire() {
 	m.received.expire(nil)
 	m.sent.expire(nil)
 	m.lifetimes.expire(nil)
+	m.rules.expire()
 	m.open.expire(func(g *openGauge) bool { return g.n.Load() != 0 })
 }
 
@@ -190,6 +193,10 @@ func (m *metrics) Request(r *l7.RequestRecord) {
 	bad := failed(r)
 	h.total.Inc()
 	h.took.Observe(r.Duration.Seconds())
+	if h.share != nil {
+		h.share.Inc()
+	}
+	m.rules.act(h.src, h.to, r)
 	if h.pod != nil {
 		h.pod.request(r, bad)
 		h.with.request(r, bad, now)
@@ -262,6 +269,7 @@ func (m *metrics) ConnClosed(r *l7.ConnRecord) {
 	}
 	k := open.connKey
 	open.gauge.add(-1)
+	m.rules.conn(k.src, r)
 	if c := countersOf(r.Pod); c != nil {
 		c.closed(r, open.peer)
 	}
@@ -273,7 +281,9 @@ func (m *metrics) ConnClosed(r *l7.ConnRecord) {
 
 // ConnRefused counts a connection that got nowhere.
 func (m *metrics) ConnRefused(r *l7.ConnRecord) {
-	m.closed.get(closeKey{m.conn(r).pair, r.Cause.String()}).Inc()
+	k := m.conn(r)
+	m.rules.conn(k.src, r)
+	m.closed.get(closeKey{k.pair, r.Cause.String()}).Inc()
 }
 
 // Handshake counts a TLS handshake, and tells of a failure's cause once.

@@ -138,12 +138,15 @@ func (n *node) work(ctx context.Context) error {
 	})
 	world.SubscribeAll(n.maps.on()) // before the stream begins, so that its first word is of all
 	cl := newClusters(n.cfg.Node)
-	b := &brain{world: world, clusters: cl, creds: n.creds, dialer: n.dialer, backends: n.maps}
+	tb := newTables(cl, world, n.cfg.Log)
+	b := &brain{world: world, clusters: cl, tables: tb, creds: n.creds, dialer: n.dialer, backends: n.maps}
 	n.brain.Store(b)
+	rt := newRates(world, tb)
 	engine := l7.New(l7.Config{
 		Log:      n.cfg.Log,
 		Brain:    b,
 		Recorder: n.drains,
+		Rates:    rt,
 		Limits:   n.cfg.Limits,
 	})
 	n.engine.Store(engine)
@@ -152,7 +155,8 @@ func (n *node) work(ctx context.Context) error {
 	g.Go(func() error { return n.restore(ctx, world) })
 	g.Go(func() error { return world.Run(ctx) })
 	g.Go(func() error { return n.save(ctx, world) })
-	g.Go(func() error { return n.follow(ctx, world, cl, engine) })
+	g.Go(func() error { return n.follow(ctx, world, tb, engine) })
+	g.Go(func() error { return rt.run(ctx) })
 	g.Go(func() error { return n.maps.follow(ctx, world, engine.Reauthorize) })
 	g.Go(func() error {
 		select {
@@ -166,13 +170,19 @@ func (n *node) work(ctx context.Context) error {
 	return g.Wait()
 }
 
-// follow brings every change of the world to the clusters, and holds live connections against it.
-func (n *node) follow(ctx context.Context, world World, cl *clusters, engine *l7.Engine) error {
+// follow brings every change of the world to the clusters and the rules, and holds live connections against it.
+func (n *node) follow(ctx context.Context, world World, tb *tables, engine *l7.Engine) error {
+	later := time.NewTimer(time.Hour)
+	defer later.Stop()
 	for {
-		for _, service := range cl.update(world.Snapshot()) {
+		s := world.Snapshot()
+		for _, service := range tb.clusters.update(s) {
 			if world.Snapshot().Service(service) == nil { // still gone: subscriptions have a limit
 				world.Unsubscribe(service)
 			}
+		}
+		if again := tb.update(s); again > 0 {
+			later.Reset(again)
 		}
 		engine.Reauthorize()
 		if world.Synced() {
@@ -180,6 +190,7 @@ func (n *node) follow(ctx context.Context, world World, cl *clusters, engine *l7
 		}
 		select {
 		case <-world.Changed():
+		case <-later.C:
 		case <-ctx.Done():
 			return nil
 		}

@@ -83,7 +83,7 @@ func (v *voteWorld) node(name string) {
 	keeper := &fakeKeeper{t: v.t, verdict: map[string]uint64{"redirect_syn_in": 12, "keeper_pods_captured": 3,
 		"gauge_cni_chained": 1, "gauge_pods_captured": 3, "gauge_pods_waiting": 0}}
 	n.reg.MustRegister(admin.BuildInfo("proxy"), &nodeCollector{keeper, n.creds, n.pods, n.workload})
-	n.brain.Store(&brain{world: v.world, clusters: newClusters(name), creds: n.creds, dialer: n.dialer})
+	n.brain.Store(&brain{world: v.world, clusters: newClusters(name), tables: newTables(newClusters(name), v.world, discard), creds: n.creds, dialer: n.dialer})
 	n.trustReady()
 	n.tableReady()
 	n.pods.begin()

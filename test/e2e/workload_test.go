@@ -90,6 +90,15 @@ func mustServe(t testing.TB, s server) {
 	t.Helper()
 	lab.apply(t, s.manifest())
 	lab.kubectl(t, "-n", s.namespace, "rollout", "status", "deploy/"+s.name, "--timeout=90s")
+	// The pods are ready; that the Service has them comes behind it, on a busy machine seconds later.
+	eventually(t, 30*time.Second, "endpoints of "+s.name, func() error {
+		ready, err := lab.try(t.Context(), "-n", s.namespace, "get", "endpointslices", "-l", "kubernetes.io/service-name="+s.name,
+			"-o", "jsonpath={.items[*].endpoints[?(@.conditions.ready==true)].targetRef.name}")
+		if n := len(strings.Fields(ready)); err == nil && n < s.replicas {
+			err = fmt.Errorf("%d of %d", n, s.replicas)
+		}
+		return err
+	})
 }
 
 // load is a pod that calls something for a while.

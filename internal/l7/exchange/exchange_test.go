@@ -23,6 +23,7 @@ func (n note) WriteTrailers(*exchange.Exchange, []exchange.Field)        { n.say
 func (n note) Reset(_ *exchange.Exchange, why exchange.Reason)           { n.say("reset " + why.Detail) }
 func (n note) Consumed(*exchange.Exchange, int)                          { n.say("consumed") }
 func (n note) Bound(*exchange.Exchange)                                  { n.say("bound") }
+func (n note) Answer(_ *exchange.Exchange, _ *exchange.Head, _ string)   { n.say("answer") }
 func (n note) Fail(_ *exchange.Exchange, _ int, _ uint32, why, _ string) { n.say("fail " + why) }
 func (n note) ResponseHead(*exchange.Exchange, *exchange.Head)           { n.say("saw head") }
 func (n note) ResponseTrailers(*exchange.Exchange, []exchange.Field)     { n.say("saw trailers") }

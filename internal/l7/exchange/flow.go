@@ -67,6 +67,8 @@ type Downstream interface {
 	// Fail answers in the proxy's own name, if no response has begun, and forgets x. The text is short and
 	// constant; gRPC requests over HTTP/2 get grpc (a google.rpc.Code) instead of status.
 	Fail(x *Exchange, status int, grpc uint32, reason, text string)
+	// Answer is Fail with a response that is said in full: h's length is text's.
+	Answer(x *Exchange, h *Head, text string)
 }
 
 // Bind sets the upstream side, after the request's head has been given to it, and lets the request's body flow.
@@ -87,10 +89,7 @@ func (x *Exchange) Fail(status int, grpc uint32, reason, text string) {
 		return
 	}
 	why := Reason{Code: CodeCancel, Detail: reason}
-	if x.Up != nil {
-		x.Up.Reset(x, why)
-		x.Up, x.UpState = nil, nil
-	}
+	x.Recall(why)
 	if d, ok := x.Down.(Downstream); ok && !x.respHead {
 		x.respHead, x.respEnd = true, true
 		d.Fail(x, status, grpc, reason, text)
@@ -100,15 +99,33 @@ func (x *Exchange) Fail(status int, grpc uint32, reason, text string) {
 	x.end(Reason{Detail: reason})
 }
 
+// Answer answers the request in the proxy's own name, with a response that is said in full. No response may have begun.
+func (x *Exchange) Answer(h *Head, text string) {
+	d, ok := x.Down.(Downstream)
+	if x.done || !ok || x.respHead {
+		return
+	}
+	x.Recall(Reason{Code: CodeCancel})
+	x.respHead, x.respEnd = true, true
+	d.Answer(x, h, text)
+	x.end(Reason{})
+}
+
+// Recall takes the request back from its upstream, if it has one: it may be bound to another, or answered.
+func (x *Exchange) Recall(why Reason) {
+	if x.done || x.Up == nil {
+		return
+	}
+	x.Up.Reset(x, why)
+	x.Up, x.UpState = nil, nil
+}
+
 // Refuse gives the request back, unanswered and unprocessed: a downstream that is a proxy may send it elsewhere.
 func (x *Exchange) Refuse(why Reason) {
 	if x.done {
 		return
 	}
-	if x.Up != nil {
-		x.Up.Reset(x, why)
-		x.Up, x.UpState = nil, nil
-	}
+	x.Recall(why)
 	x.Down.Reset(x, why)
 	x.end(why)
 }
@@ -154,6 +171,10 @@ func (x *Exchange) ResponseHead(h *Head, end bool) {
 		return
 	}
 	interim := h.Status < 200 && h.Status != 101
+	if d, ok := x.Observer.(Decliner); ok && !interim && d.Decline(x, h, end) {
+		x.declined(end)
+		return
+	}
 	if !interim {
 		x.respHead = true
 	}
@@ -192,6 +213,21 @@ func (x *Exchange) ResponseTrailers(f []Field) {
 // if it has taken the exchange over (sends it again, or answers it itself).
 type Rejecter interface {
 	Reject(x *Exchange, why Reason) bool
+}
+
+// Decliner decides whether a final response is passed on, before its head is: it returns true if the response is to be given
+// up, and the observer has taken the exchange over, as a Rejecter does.
+type Decliner interface {
+	Decline(x *Exchange, h *Head, end bool) bool
+}
+
+// declined parts x from the upstream whose response was given up. One that has nothing more to say or to hear needs no reset.
+func (x *Exchange) declined(end bool) {
+	if end && x.reqEnd {
+		x.Up, x.UpState = nil, nil
+		return
+	}
+	x.Recall(Reason{Code: CodeCancel, Detail: "response declined"})
 }
 
 // ResponseReset says that the upstream has given up, or, after a complete response, that it takes no more of the

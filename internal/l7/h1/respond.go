@@ -1,8 +1,6 @@
 package h1
 
 import (
-	"strconv"
-
 	"fairlead.io/fairlead/internal/l7/exchange"
 )
 
@@ -268,6 +266,16 @@ func (s *Server) Bound(x *exchange.Exchange) {
 
 // Fail implements exchange.Downstream.
 func (s *Server) Fail(x *exchange.Exchange, status int, _ uint32, reason, text string) {
+	s.own(x, func() { s.answer(status, reason, text, x.Head) })
+}
+
+// Answer implements exchange.Downstream.
+func (s *Server) Answer(x *exchange.Exchange, h *exchange.Head, text string) {
+	s.own(x, func() { s.answerWith(h, text, x.Head) })
+}
+
+// own writes a response of our own by write, and goes on behind it.
+func (s *Server) own(x *exchange.Exchange, write func()) {
 	if x != s.x || s.started {
 		return
 	}
@@ -276,7 +284,7 @@ func (s *Server) Fail(x *exchange.Exchange, status int, _ uint32, reason, text s
 		s.persist = s.persist && s.asked != ""
 	}
 	s.started = true
-	s.answer(status, reason, text, x.Head)
+	write()
 	s.answered = true
 	if s.reqEnded {
 		s.next()
@@ -287,14 +295,21 @@ func (s *Server) Fail(x *exchange.Exchange, status int, _ uint32, reason, text s
 
 // answer writes a whole response of our own.
 func (s *Server) answer(status int, reason, text string, head bool) {
-	b := appendStatus(s.buf[:0], s.version, status)
-	b = appendField(b, "X-Fairlead-Error", reason)
-	b = appendField(b, "Content-Type", "text/plain; charset=utf-8")
-	b = appendField(b, "Content-Length", strconv.Itoa(len(text)+1))
+	s.answerWith(&exchange.Head{Status: status, Fields: []exchange.Field{
+		{Name: "X-Fairlead-Error", Value: reason}, {Name: "Content-Type", Value: "text/plain; charset=utf-8"}}}, text+"\n", head)
+}
+
+func (s *Server) answerWith(h *exchange.Head, text string, head bool) {
+	b := appendStatus(s.buf[:0], s.version, h.Status)
+	length := int64(len(text))
+	if h.Status == 204 {
+		length = -1
+	}
+	b = appendFields(b, h.Fields, length, false)
 	s.out.kind = none
-	b = append(s.appendConnection(b, &exchange.Head{Status: status}), crlf...)
+	b = append(s.appendConnection(b, &exchange.Head{Status: h.Status}), crlf...)
 	if !head {
-		b = append(append(b, text...), '\n')
+		b = append(b, text...)
 	}
 	s.t.Write(b)
 	s.buf = room(b)

@@ -156,29 +156,45 @@ func (s *Server) Fail(x *exchange.Exchange, status int, grpc uint32, reason, tex
 	if st == nil || st.responded {
 		return
 	}
-	st.responded, st.answered = true, true
-	h := &exchange.Head{Status: status, Version: exchange.HTTP2, Length: int64(len(text) + 1)}
+	h := &exchange.Head{Status: status}
 	if st.grpc {
-		h.Status, h.Length = 200, -1
+		h.Status = 200
 		h.Fields = []exchange.Field{
 			{Name: "content-type", Value: "application/grpc"},
 			{Name: "grpc-status", Value: strconv.FormatUint(uint64(grpc), 10)},
 			{Name: "grpc-message", Value: percent(text)},
 		}
+		text = ""
 	} else {
+		text += "\n"
 		h.Fields = []exchange.Field{{Name: "content-type", Value: "text/plain; charset=utf-8"}}
 	}
 	h.Fields = append(h.Fields, exchange.Field{Name: "x-fairlead-error", Value: reason})
+	s.Answer(x, h, text)
+}
+
+// Answer implements exchange.Downstream.
+func (s *Server) Answer(x *exchange.Exchange, h *exchange.Head, text string) {
+	st := s.stream(x)
+	if st == nil || st.responded {
+		return
+	}
+	st.responded, st.answered = true, true
+	head := *h
+	head.Version, head.Length = exchange.HTTP2, int64(len(text))
+	if h.Status == 204 || st.grpc {
+		head.Length = -1
+	}
 	s.drop(st)
 	st.unwanted = !st.remoteEnd
-	bare := st.grpc || x.Head
-	s.writeResponse(st.id, h, bare)
+	bare := text == "" || x.Head
+	s.writeResponse(st.id, &head, bare)
 	if bare {
 		st.localEnd = true
 		s.endLocal(st)
 		return
 	}
-	s.send(st, append([]byte(text), '\n'), true)
+	s.send(st, []byte(text), true)
 }
 
 // percent encodes a gRPC status message.
