@@ -36,6 +36,7 @@ func encodeService(s *mesh.Service) *controlpb.Service {
 	out := &controlpb.Service{
 		Name: encodeName(s.Name), Addresses: encodeAddrs(s.Addrs), Headless: s.Headless,
 		ExternalName: s.ExternalName, Affinity: uint32(max(s.Affinity, 0)), LocalOnly: s.LocalOnly,
+		Distribution: controlpb.Distribution(s.Distribution),
 	}
 	for _, p := range s.Ports {
 		out.Ports = append(out.Ports, &controlpb.Port{
@@ -52,7 +53,7 @@ func encodeEndpoints(e *mesh.Endpoints) *controlpb.Endpoints {
 		for _, x := range p.Endpoints {
 			pe.Endpoints = append(pe.Endpoints, &controlpb.Endpoint{
 				Address: x.Addr.Addr().AsSlice(), Port: uint32(x.Addr.Port()), Node: x.Node, Zone: x.Zone,
-				Ready: x.Ready, Serving: x.Serving, Terminating: x.Terminating,
+				Ready: x.Ready, Serving: x.Serving, Terminating: x.Terminating, Zones: x.Zones,
 			})
 		}
 		out.Ports = append(out.Ports, pe)
@@ -123,7 +124,7 @@ func decodeService(s *controlpb.Service) (*mesh.Service, error) {
 	}
 	out := &mesh.Service{
 		Name: decodeName(s.GetName()), Addrs: addrs, Headless: s.GetHeadless(), ExternalName: s.GetExternalName(),
-		Affinity: int(s.GetAffinity()), LocalOnly: s.GetLocalOnly(),
+		Affinity: int(s.GetAffinity()), LocalOnly: s.GetLocalOnly(), Distribution: decodeDistribution(s.GetDistribution()),
 	}
 	for _, p := range s.GetPorts() {
 		if p.GetNumber() > math.MaxUint16 || p.GetNodePort() > math.MaxUint16 {
@@ -147,7 +148,7 @@ func decodeEndpoints(e *controlpb.Endpoints) (*mesh.Endpoints, error) {
 			}
 			pe.Endpoints = append(pe.Endpoints, mesh.Endpoint{
 				Addr: netip.AddrPortFrom(addr.Unmap(), uint16(x.GetPort())), Node: x.GetNode(), Zone: x.GetZone(),
-				Ready: x.GetReady(), Serving: x.GetServing(), Terminating: x.GetTerminating(),
+				Ready: x.GetReady(), Serving: x.GetServing(), Terminating: x.GetTerminating(), Zones: x.GetZones(),
 			})
 		}
 		out.Ports = append(out.Ports, pe)
@@ -161,6 +162,14 @@ func decodeProtocol(p controlpb.Protocol) mesh.Protocol {
 		return mesh.Unknown
 	}
 	return mesh.Protocol(p)
+}
+
+// decodeDistribution: one of a later version is none.
+func decodeDistribution(d controlpb.Distribution) mesh.Distribution {
+	if d < 0 || d > controlpb.Distribution(mesh.PreferSameNode) {
+		return mesh.AnyEndpoint
+	}
+	return mesh.Distribution(d)
 }
 
 // decodePolicy: one of a later version is at least as strict as what is known here.

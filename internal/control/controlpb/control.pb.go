@@ -120,6 +120,56 @@ func (DefaultPolicy) EnumDescriptor() ([]byte, []int) {
 	return file_control_proto_rawDescGZIP(), []int{1}
 }
 
+// Distribution is which endpoints come first.
+type Distribution int32
+
+const (
+	Distribution_DISTRIBUTION_ANY       Distribution = 0
+	Distribution_DISTRIBUTION_SAME_ZONE Distribution = 1
+	Distribution_DISTRIBUTION_SAME_NODE Distribution = 2
+)
+
+// Enum value maps for Distribution.
+var (
+	Distribution_name = map[int32]string{
+		0: "DISTRIBUTION_ANY",
+		1: "DISTRIBUTION_SAME_ZONE",
+		2: "DISTRIBUTION_SAME_NODE",
+	}
+	Distribution_value = map[string]int32{
+		"DISTRIBUTION_ANY":       0,
+		"DISTRIBUTION_SAME_ZONE": 1,
+		"DISTRIBUTION_SAME_NODE": 2,
+	}
+)
+
+func (x Distribution) Enum() *Distribution {
+	p := new(Distribution)
+	*p = x
+	return p
+}
+
+func (x Distribution) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Distribution) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_proto_enumTypes[2].Descriptor()
+}
+
+func (Distribution) Type() protoreflect.EnumType {
+	return &file_control_proto_enumTypes[2]
+}
+
+func (x Distribution) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Distribution.Descriptor instead.
+func (Distribution) EnumDescriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{2}
+}
+
 type Protocol int32
 
 const (
@@ -156,11 +206,11 @@ func (x Protocol) String() string {
 }
 
 func (Protocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_proto_enumTypes[2].Descriptor()
+	return file_control_proto_enumTypes[3].Descriptor()
 }
 
 func (Protocol) Type() protoreflect.EnumType {
-	return &file_control_proto_enumTypes[2]
+	return &file_control_proto_enumTypes[3]
 }
 
 func (x Protocol) Number() protoreflect.EnumNumber {
@@ -169,7 +219,7 @@ func (x Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Protocol.Descriptor instead.
 func (Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{2}
+	return file_control_proto_rawDescGZIP(), []int{3}
 }
 
 type RouteKind int32
@@ -211,11 +261,11 @@ func (x RouteKind) String() string {
 }
 
 func (RouteKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_proto_enumTypes[3].Descriptor()
+	return file_control_proto_enumTypes[4].Descriptor()
 }
 
 func (RouteKind) Type() protoreflect.EnumType {
-	return &file_control_proto_enumTypes[3]
+	return &file_control_proto_enumTypes[4]
 }
 
 func (x RouteKind) Number() protoreflect.EnumNumber {
@@ -224,7 +274,7 @@ func (x RouteKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RouteKind.Descriptor instead.
 func (RouteKind) EnumDescriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{3}
+	return file_control_proto_rawDescGZIP(), []int{4}
 }
 
 type PathKind int32
@@ -263,11 +313,11 @@ func (x PathKind) String() string {
 }
 
 func (PathKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_proto_enumTypes[4].Descriptor()
+	return file_control_proto_enumTypes[5].Descriptor()
 }
 
 func (PathKind) Type() protoreflect.EnumType {
-	return &file_control_proto_enumTypes[4]
+	return &file_control_proto_enumTypes[5]
 }
 
 func (x PathKind) Number() protoreflect.EnumNumber {
@@ -276,7 +326,7 @@ func (x PathKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathKind.Descriptor instead.
 func (PathKind) EnumDescriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{4}
+	return file_control_proto_rawDescGZIP(), []int{5}
 }
 
 type PathEditKind int32
@@ -312,11 +362,11 @@ func (x PathEditKind) String() string {
 }
 
 func (PathEditKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_proto_enumTypes[5].Descriptor()
+	return file_control_proto_enumTypes[6].Descriptor()
 }
 
 func (PathEditKind) Type() protoreflect.EnumType {
-	return &file_control_proto_enumTypes[5]
+	return &file_control_proto_enumTypes[6]
 }
 
 func (x PathEditKind) Number() protoreflect.EnumNumber {
@@ -325,7 +375,7 @@ func (x PathEditKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathEditKind.Descriptor instead.
 func (PathEditKind) EnumDescriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{5}
+	return file_control_proto_rawDescGZIP(), []int{6}
 }
 
 type Algorithm int32
@@ -364,11 +414,11 @@ func (x Algorithm) String() string {
 }
 
 func (Algorithm) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_proto_enumTypes[6].Descriptor()
+	return file_control_proto_enumTypes[7].Descriptor()
 }
 
 func (Algorithm) Type() protoreflect.EnumType {
-	return &file_control_proto_enumTypes[6]
+	return &file_control_proto_enumTypes[7]
 }
 
 func (x Algorithm) Number() protoreflect.EnumNumber {
@@ -377,7 +427,7 @@ func (x Algorithm) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Algorithm.Descriptor instead.
 func (Algorithm) EnumDescriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{6}
+	return file_control_proto_rawDescGZIP(), []int{7}
 }
 
 type HashSource int32
@@ -413,11 +463,11 @@ func (x HashSource) String() string {
 }
 
 func (HashSource) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_proto_enumTypes[7].Descriptor()
+	return file_control_proto_enumTypes[8].Descriptor()
 }
 
 func (HashSource) Type() protoreflect.EnumType {
-	return &file_control_proto_enumTypes[7]
+	return &file_control_proto_enumTypes[8]
 }
 
 func (x HashSource) Number() protoreflect.EnumNumber {
@@ -426,7 +476,7 @@ func (x HashSource) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HashSource.Descriptor instead.
 func (HashSource) EnumDescriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{7}
+	return file_control_proto_rawDescGZIP(), []int{8}
 }
 
 type Action int32
@@ -462,11 +512,11 @@ func (x Action) String() string {
 }
 
 func (Action) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_proto_enumTypes[8].Descriptor()
+	return file_control_proto_enumTypes[9].Descriptor()
 }
 
 func (Action) Type() protoreflect.EnumType {
-	return &file_control_proto_enumTypes[8]
+	return &file_control_proto_enumTypes[9]
 }
 
 func (x Action) Number() protoreflect.EnumNumber {
@@ -475,7 +525,7 @@ func (x Action) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Action.Descriptor instead.
 func (Action) EnumDescriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{8}
+	return file_control_proto_rawDescGZIP(), []int{9}
 }
 
 type Account struct {
@@ -1742,6 +1792,7 @@ type Service struct {
 	ExternalName  string                 `protobuf:"bytes,5,opt,name=external_name,json=externalName,proto3" json:"external_name,omitempty"`
 	Affinity      uint32                 `protobuf:"varint,6,opt,name=affinity,proto3" json:"affinity,omitempty"`
 	LocalOnly     bool                   `protobuf:"varint,7,opt,name=local_only,json=localOnly,proto3" json:"local_only,omitempty"`
+	Distribution  Distribution           `protobuf:"varint,8,opt,name=distribution,proto3,enum=fairlead.control.v1.Distribution" json:"distribution,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1823,6 +1874,13 @@ func (x *Service) GetLocalOnly() bool {
 		return x.LocalOnly
 	}
 	return false
+}
+
+func (x *Service) GetDistribution() Distribution {
+	if x != nil {
+		return x.Distribution
+	}
+	return Distribution_DISTRIBUTION_ANY
 }
 
 type Port struct {
@@ -2006,6 +2064,7 @@ type Endpoint struct {
 	Ready         bool                   `protobuf:"varint,5,opt,name=ready,proto3" json:"ready,omitempty"`
 	Serving       bool                   `protobuf:"varint,6,opt,name=serving,proto3" json:"serving,omitempty"`
 	Terminating   bool                   `protobuf:"varint,7,opt,name=terminating,proto3" json:"terminating,omitempty"`
+	Zones         []string               `protobuf:"bytes,8,rep,name=zones,proto3" json:"zones,omitempty"` // of the callers that are to use it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2087,6 +2146,13 @@ func (x *Endpoint) GetTerminating() bool {
 		return x.Terminating
 	}
 	return false
+}
+
+func (x *Endpoint) GetZones() []string {
+	if x != nil {
+		return x.Zones
+	}
+	return nil
 }
 
 // Routes are the rules for a service's traffic. Times are in nanoseconds, 0 is none. What a node does not know of a match makes
@@ -4466,7 +4532,7 @@ const file_control_proto_rawDesc = "" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x1c\n" +
-	"\taddresses\x18\x03 \x03(\fR\taddresses\"\x83\x02\n" +
+	"\taddresses\x18\x03 \x03(\fR\taddresses\"\xca\x02\n" +
 	"\aService\x12-\n" +
 	"\x04name\x18\x01 \x01(\v2\x19.fairlead.control.v1.NameR\x04name\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\fR\taddresses\x12/\n" +
@@ -4475,7 +4541,8 @@ const file_control_proto_rawDesc = "" +
 	"\rexternal_name\x18\x05 \x01(\tR\fexternalName\x12\x1a\n" +
 	"\baffinity\x18\x06 \x01(\rR\baffinity\x12\x1d\n" +
 	"\n" +
-	"local_only\x18\a \x01(\bR\tlocalOnly\"\x8a\x01\n" +
+	"local_only\x18\a \x01(\bR\tlocalOnly\x12E\n" +
+	"\fdistribution\x18\b \x01(\x0e2!.fairlead.control.v1.DistributionR\fdistribution\"\x8a\x01\n" +
 	"\x04Port\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\rR\x06number\x12\x1b\n" +
@@ -4486,7 +4553,7 @@ const file_control_proto_rawDesc = "" +
 	"\x05ports\x18\x02 \x03(\v2\".fairlead.control.v1.PortEndpointsR\x05ports\"`\n" +
 	"\rPortEndpoints\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12;\n" +
-	"\tendpoints\x18\x02 \x03(\v2\x1d.fairlead.control.v1.EndpointR\tendpoints\"\xb2\x01\n" +
+	"\tendpoints\x18\x02 \x03(\v2\x1d.fairlead.control.v1.EndpointR\tendpoints\"\xc8\x01\n" +
 	"\bEndpoint\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x12\n" +
@@ -4494,7 +4561,8 @@ const file_control_proto_rawDesc = "" +
 	"\x04zone\x18\x04 \x01(\tR\x04zone\x12\x14\n" +
 	"\x05ready\x18\x05 \x01(\bR\x05ready\x12\x18\n" +
 	"\aserving\x18\x06 \x01(\bR\aserving\x12 \n" +
-	"\vterminating\x18\a \x01(\bR\vterminating\"t\n" +
+	"\vterminating\x18\a \x01(\bR\vterminating\x12\x14\n" +
+	"\x05zones\x18\b \x03(\tR\x05zones\"t\n" +
 	"\x06Routes\x123\n" +
 	"\aservice\x18\x01 \x01(\v2\x19.fairlead.control.v1.NameR\aservice\x125\n" +
 	"\x05ports\x18\x02 \x03(\v2\x1f.fairlead.control.v1.PortRoutesR\x05ports\"\x8d\x02\n" +
@@ -4680,7 +4748,11 @@ const file_control_proto_rawDesc = "" +
 	"\x0fCOMPONENT_PROXY\x10\x02*K\n" +
 	"\rDefaultPolicy\x12\x18\n" +
 	"\x14DEFAULT_POLICY_ALLOW\x10\x00\x12 \n" +
-	"\x1cDEFAULT_POLICY_AUTHENTICATED\x10\x01*^\n" +
+	"\x1cDEFAULT_POLICY_AUTHENTICATED\x10\x01*\\\n" +
+	"\fDistribution\x12\x14\n" +
+	"\x10DISTRIBUTION_ANY\x10\x00\x12\x1a\n" +
+	"\x16DISTRIBUTION_SAME_ZONE\x10\x01\x12\x1a\n" +
+	"\x16DISTRIBUTION_SAME_NODE\x10\x02*^\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPROTOCOL_TCP\x10\x01\x12\x12\n" +
@@ -4733,181 +4805,183 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
 var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_control_proto_goTypes = []any{
 	(Component)(0),              // 0: fairlead.control.v1.Component
 	(DefaultPolicy)(0),          // 1: fairlead.control.v1.DefaultPolicy
-	(Protocol)(0),               // 2: fairlead.control.v1.Protocol
-	(RouteKind)(0),              // 3: fairlead.control.v1.RouteKind
-	(PathKind)(0),               // 4: fairlead.control.v1.PathKind
-	(PathEditKind)(0),           // 5: fairlead.control.v1.PathEditKind
-	(Algorithm)(0),              // 6: fairlead.control.v1.Algorithm
-	(HashSource)(0),             // 7: fairlead.control.v1.HashSource
-	(Action)(0),                 // 8: fairlead.control.v1.Action
-	(*Account)(nil),             // 9: fairlead.control.v1.Account
-	(*Name)(nil),                // 10: fairlead.control.v1.Name
-	(*IssueRequest)(nil),        // 11: fairlead.control.v1.IssueRequest
-	(*CertificateRequest)(nil),  // 12: fairlead.control.v1.CertificateRequest
-	(*IssueResponse)(nil),       // 13: fairlead.control.v1.IssueResponse
-	(*Issued)(nil),              // 14: fairlead.control.v1.Issued
-	(*Trust)(nil),               // 15: fairlead.control.v1.Trust
-	(*PodsUp)(nil),              // 16: fairlead.control.v1.PodsUp
-	(*Captured)(nil),            // 17: fairlead.control.v1.Captured
-	(*PodsDown)(nil),            // 18: fairlead.control.v1.PodsDown
-	(*Enrolment)(nil),           // 19: fairlead.control.v1.Enrolment
-	(*Namespace)(nil),           // 20: fairlead.control.v1.Namespace
-	(*DiscoverUp)(nil),          // 21: fairlead.control.v1.DiscoverUp
-	(*DiscoverDown)(nil),        // 22: fairlead.control.v1.DiscoverDown
-	(*Delta)(nil),               // 23: fairlead.control.v1.Delta
-	(*Pod)(nil),                 // 24: fairlead.control.v1.Pod
-	(*PolicyRef)(nil),           // 25: fairlead.control.v1.PolicyRef
-	(*Node)(nil),                // 26: fairlead.control.v1.Node
-	(*Service)(nil),             // 27: fairlead.control.v1.Service
-	(*Port)(nil),                // 28: fairlead.control.v1.Port
-	(*Endpoints)(nil),           // 29: fairlead.control.v1.Endpoints
-	(*PortEndpoints)(nil),       // 30: fairlead.control.v1.PortEndpoints
-	(*Endpoint)(nil),            // 31: fairlead.control.v1.Endpoint
-	(*Routes)(nil),              // 32: fairlead.control.v1.Routes
-	(*PortRoutes)(nil),          // 33: fairlead.control.v1.PortRoutes
-	(*Rule)(nil),                // 34: fairlead.control.v1.Rule
-	(*Backend)(nil),             // 35: fairlead.control.v1.Backend
-	(*RuleMatch)(nil),           // 36: fairlead.control.v1.RuleMatch
-	(*Match)(nil),               // 37: fairlead.control.v1.Match
-	(*FieldMatch)(nil),          // 38: fairlead.control.v1.FieldMatch
-	(*Filters)(nil),             // 39: fairlead.control.v1.Filters
-	(*FieldEdit)(nil),           // 40: fairlead.control.v1.FieldEdit
-	(*FieldValue)(nil),          // 41: fairlead.control.v1.FieldValue
-	(*Redirect)(nil),            // 42: fairlead.control.v1.Redirect
-	(*Rewrite)(nil),             // 43: fairlead.control.v1.Rewrite
-	(*PathEdit)(nil),            // 44: fairlead.control.v1.PathEdit
-	(*Mirror)(nil),              // 45: fairlead.control.v1.Mirror
-	(*Cors)(nil),                // 46: fairlead.control.v1.Cors
-	(*Traffic)(nil),             // 47: fairlead.control.v1.Traffic
-	(*Retry)(nil),               // 48: fairlead.control.v1.Retry
-	(*StatusRange)(nil),         // 49: fairlead.control.v1.StatusRange
-	(*Timeouts)(nil),            // 50: fairlead.control.v1.Timeouts
-	(*Breaker)(nil),             // 51: fairlead.control.v1.Breaker
-	(*Balance)(nil),             // 52: fairlead.control.v1.Balance
-	(*Limit)(nil),               // 53: fairlead.control.v1.Limit
-	(*Rate)(nil),                // 54: fairlead.control.v1.Rate
-	(*Fault)(nil),               // 55: fairlead.control.v1.Fault
-	(*Authorization)(nil),       // 56: fairlead.control.v1.Authorization
-	(*AuthRule)(nil),            // 57: fairlead.control.v1.AuthRule
-	(*Peer)(nil),                // 58: fairlead.control.v1.Peer
-	(*Prefix)(nil),              // 59: fairlead.control.v1.Prefix
-	(*Operation)(nil),           // 60: fairlead.control.v1.Operation
-	(*State)(nil),               // 61: fairlead.control.v1.State
-	(*SignedState)(nil),         // 62: fairlead.control.v1.SignedState
-	(*PodsDown_Pods)(nil),       // 63: fairlead.control.v1.PodsDown.Pods
-	(*PodsDown_Namespaces)(nil), // 64: fairlead.control.v1.PodsDown.Namespaces
-	nil,                         // 65: fairlead.control.v1.Limit.ExceptEntry
+	(Distribution)(0),           // 2: fairlead.control.v1.Distribution
+	(Protocol)(0),               // 3: fairlead.control.v1.Protocol
+	(RouteKind)(0),              // 4: fairlead.control.v1.RouteKind
+	(PathKind)(0),               // 5: fairlead.control.v1.PathKind
+	(PathEditKind)(0),           // 6: fairlead.control.v1.PathEditKind
+	(Algorithm)(0),              // 7: fairlead.control.v1.Algorithm
+	(HashSource)(0),             // 8: fairlead.control.v1.HashSource
+	(Action)(0),                 // 9: fairlead.control.v1.Action
+	(*Account)(nil),             // 10: fairlead.control.v1.Account
+	(*Name)(nil),                // 11: fairlead.control.v1.Name
+	(*IssueRequest)(nil),        // 12: fairlead.control.v1.IssueRequest
+	(*CertificateRequest)(nil),  // 13: fairlead.control.v1.CertificateRequest
+	(*IssueResponse)(nil),       // 14: fairlead.control.v1.IssueResponse
+	(*Issued)(nil),              // 15: fairlead.control.v1.Issued
+	(*Trust)(nil),               // 16: fairlead.control.v1.Trust
+	(*PodsUp)(nil),              // 17: fairlead.control.v1.PodsUp
+	(*Captured)(nil),            // 18: fairlead.control.v1.Captured
+	(*PodsDown)(nil),            // 19: fairlead.control.v1.PodsDown
+	(*Enrolment)(nil),           // 20: fairlead.control.v1.Enrolment
+	(*Namespace)(nil),           // 21: fairlead.control.v1.Namespace
+	(*DiscoverUp)(nil),          // 22: fairlead.control.v1.DiscoverUp
+	(*DiscoverDown)(nil),        // 23: fairlead.control.v1.DiscoverDown
+	(*Delta)(nil),               // 24: fairlead.control.v1.Delta
+	(*Pod)(nil),                 // 25: fairlead.control.v1.Pod
+	(*PolicyRef)(nil),           // 26: fairlead.control.v1.PolicyRef
+	(*Node)(nil),                // 27: fairlead.control.v1.Node
+	(*Service)(nil),             // 28: fairlead.control.v1.Service
+	(*Port)(nil),                // 29: fairlead.control.v1.Port
+	(*Endpoints)(nil),           // 30: fairlead.control.v1.Endpoints
+	(*PortEndpoints)(nil),       // 31: fairlead.control.v1.PortEndpoints
+	(*Endpoint)(nil),            // 32: fairlead.control.v1.Endpoint
+	(*Routes)(nil),              // 33: fairlead.control.v1.Routes
+	(*PortRoutes)(nil),          // 34: fairlead.control.v1.PortRoutes
+	(*Rule)(nil),                // 35: fairlead.control.v1.Rule
+	(*Backend)(nil),             // 36: fairlead.control.v1.Backend
+	(*RuleMatch)(nil),           // 37: fairlead.control.v1.RuleMatch
+	(*Match)(nil),               // 38: fairlead.control.v1.Match
+	(*FieldMatch)(nil),          // 39: fairlead.control.v1.FieldMatch
+	(*Filters)(nil),             // 40: fairlead.control.v1.Filters
+	(*FieldEdit)(nil),           // 41: fairlead.control.v1.FieldEdit
+	(*FieldValue)(nil),          // 42: fairlead.control.v1.FieldValue
+	(*Redirect)(nil),            // 43: fairlead.control.v1.Redirect
+	(*Rewrite)(nil),             // 44: fairlead.control.v1.Rewrite
+	(*PathEdit)(nil),            // 45: fairlead.control.v1.PathEdit
+	(*Mirror)(nil),              // 46: fairlead.control.v1.Mirror
+	(*Cors)(nil),                // 47: fairlead.control.v1.Cors
+	(*Traffic)(nil),             // 48: fairlead.control.v1.Traffic
+	(*Retry)(nil),               // 49: fairlead.control.v1.Retry
+	(*StatusRange)(nil),         // 50: fairlead.control.v1.StatusRange
+	(*Timeouts)(nil),            // 51: fairlead.control.v1.Timeouts
+	(*Breaker)(nil),             // 52: fairlead.control.v1.Breaker
+	(*Balance)(nil),             // 53: fairlead.control.v1.Balance
+	(*Limit)(nil),               // 54: fairlead.control.v1.Limit
+	(*Rate)(nil),                // 55: fairlead.control.v1.Rate
+	(*Fault)(nil),               // 56: fairlead.control.v1.Fault
+	(*Authorization)(nil),       // 57: fairlead.control.v1.Authorization
+	(*AuthRule)(nil),            // 58: fairlead.control.v1.AuthRule
+	(*Peer)(nil),                // 59: fairlead.control.v1.Peer
+	(*Prefix)(nil),              // 60: fairlead.control.v1.Prefix
+	(*Operation)(nil),           // 61: fairlead.control.v1.Operation
+	(*State)(nil),               // 62: fairlead.control.v1.State
+	(*SignedState)(nil),         // 63: fairlead.control.v1.SignedState
+	(*PodsDown_Pods)(nil),       // 64: fairlead.control.v1.PodsDown.Pods
+	(*PodsDown_Namespaces)(nil), // 65: fairlead.control.v1.PodsDown.Namespaces
+	nil,                         // 66: fairlead.control.v1.Limit.ExceptEntry
 }
 var file_control_proto_depIdxs = []int32{
-	12, // 0: fairlead.control.v1.IssueRequest.requests:type_name -> fairlead.control.v1.CertificateRequest
-	9,  // 1: fairlead.control.v1.CertificateRequest.account:type_name -> fairlead.control.v1.Account
+	13, // 0: fairlead.control.v1.IssueRequest.requests:type_name -> fairlead.control.v1.CertificateRequest
+	10, // 1: fairlead.control.v1.CertificateRequest.account:type_name -> fairlead.control.v1.Account
 	0,  // 2: fairlead.control.v1.CertificateRequest.component:type_name -> fairlead.control.v1.Component
-	14, // 3: fairlead.control.v1.IssueResponse.issued:type_name -> fairlead.control.v1.Issued
-	15, // 4: fairlead.control.v1.IssueResponse.trust:type_name -> fairlead.control.v1.Trust
-	17, // 5: fairlead.control.v1.PodsUp.captured:type_name -> fairlead.control.v1.Captured
-	63, // 6: fairlead.control.v1.PodsDown.pods:type_name -> fairlead.control.v1.PodsDown.Pods
-	64, // 7: fairlead.control.v1.PodsDown.namespaces:type_name -> fairlead.control.v1.PodsDown.Namespaces
-	15, // 8: fairlead.control.v1.PodsDown.trust:type_name -> fairlead.control.v1.Trust
-	10, // 9: fairlead.control.v1.Enrolment.name:type_name -> fairlead.control.v1.Name
-	9,  // 10: fairlead.control.v1.Enrolment.account:type_name -> fairlead.control.v1.Account
-	10, // 11: fairlead.control.v1.DiscoverUp.subscribe:type_name -> fairlead.control.v1.Name
-	10, // 12: fairlead.control.v1.DiscoverUp.unsubscribe:type_name -> fairlead.control.v1.Name
-	23, // 13: fairlead.control.v1.DiscoverDown.delta:type_name -> fairlead.control.v1.Delta
-	62, // 14: fairlead.control.v1.DiscoverDown.state:type_name -> fairlead.control.v1.SignedState
-	24, // 15: fairlead.control.v1.Delta.pods:type_name -> fairlead.control.v1.Pod
-	26, // 16: fairlead.control.v1.Delta.nodes:type_name -> fairlead.control.v1.Node
-	27, // 17: fairlead.control.v1.Delta.services:type_name -> fairlead.control.v1.Service
-	10, // 18: fairlead.control.v1.Delta.gone_services:type_name -> fairlead.control.v1.Name
-	29, // 19: fairlead.control.v1.Delta.endpoints:type_name -> fairlead.control.v1.Endpoints
-	10, // 20: fairlead.control.v1.Delta.gone_endpoints:type_name -> fairlead.control.v1.Name
-	32, // 21: fairlead.control.v1.Delta.routes:type_name -> fairlead.control.v1.Routes
-	10, // 22: fairlead.control.v1.Delta.gone_routes:type_name -> fairlead.control.v1.Name
-	56, // 23: fairlead.control.v1.Delta.authorizations:type_name -> fairlead.control.v1.Authorization
-	10, // 24: fairlead.control.v1.Delta.gone_authorizations:type_name -> fairlead.control.v1.Name
-	10, // 25: fairlead.control.v1.Pod.name:type_name -> fairlead.control.v1.Name
-	9,  // 26: fairlead.control.v1.Pod.account:type_name -> fairlead.control.v1.Account
+	15, // 3: fairlead.control.v1.IssueResponse.issued:type_name -> fairlead.control.v1.Issued
+	16, // 4: fairlead.control.v1.IssueResponse.trust:type_name -> fairlead.control.v1.Trust
+	18, // 5: fairlead.control.v1.PodsUp.captured:type_name -> fairlead.control.v1.Captured
+	64, // 6: fairlead.control.v1.PodsDown.pods:type_name -> fairlead.control.v1.PodsDown.Pods
+	65, // 7: fairlead.control.v1.PodsDown.namespaces:type_name -> fairlead.control.v1.PodsDown.Namespaces
+	16, // 8: fairlead.control.v1.PodsDown.trust:type_name -> fairlead.control.v1.Trust
+	11, // 9: fairlead.control.v1.Enrolment.name:type_name -> fairlead.control.v1.Name
+	10, // 10: fairlead.control.v1.Enrolment.account:type_name -> fairlead.control.v1.Account
+	11, // 11: fairlead.control.v1.DiscoverUp.subscribe:type_name -> fairlead.control.v1.Name
+	11, // 12: fairlead.control.v1.DiscoverUp.unsubscribe:type_name -> fairlead.control.v1.Name
+	24, // 13: fairlead.control.v1.DiscoverDown.delta:type_name -> fairlead.control.v1.Delta
+	63, // 14: fairlead.control.v1.DiscoverDown.state:type_name -> fairlead.control.v1.SignedState
+	25, // 15: fairlead.control.v1.Delta.pods:type_name -> fairlead.control.v1.Pod
+	27, // 16: fairlead.control.v1.Delta.nodes:type_name -> fairlead.control.v1.Node
+	28, // 17: fairlead.control.v1.Delta.services:type_name -> fairlead.control.v1.Service
+	11, // 18: fairlead.control.v1.Delta.gone_services:type_name -> fairlead.control.v1.Name
+	30, // 19: fairlead.control.v1.Delta.endpoints:type_name -> fairlead.control.v1.Endpoints
+	11, // 20: fairlead.control.v1.Delta.gone_endpoints:type_name -> fairlead.control.v1.Name
+	33, // 21: fairlead.control.v1.Delta.routes:type_name -> fairlead.control.v1.Routes
+	11, // 22: fairlead.control.v1.Delta.gone_routes:type_name -> fairlead.control.v1.Name
+	57, // 23: fairlead.control.v1.Delta.authorizations:type_name -> fairlead.control.v1.Authorization
+	11, // 24: fairlead.control.v1.Delta.gone_authorizations:type_name -> fairlead.control.v1.Name
+	11, // 25: fairlead.control.v1.Pod.name:type_name -> fairlead.control.v1.Name
+	10, // 26: fairlead.control.v1.Pod.account:type_name -> fairlead.control.v1.Account
 	1,  // 27: fairlead.control.v1.Pod.default_policy:type_name -> fairlead.control.v1.DefaultPolicy
-	25, // 28: fairlead.control.v1.Pod.policies:type_name -> fairlead.control.v1.PolicyRef
-	10, // 29: fairlead.control.v1.PolicyRef.policy:type_name -> fairlead.control.v1.Name
-	10, // 30: fairlead.control.v1.Service.name:type_name -> fairlead.control.v1.Name
-	28, // 31: fairlead.control.v1.Service.ports:type_name -> fairlead.control.v1.Port
-	2,  // 32: fairlead.control.v1.Port.protocol:type_name -> fairlead.control.v1.Protocol
-	10, // 33: fairlead.control.v1.Endpoints.service:type_name -> fairlead.control.v1.Name
-	30, // 34: fairlead.control.v1.Endpoints.ports:type_name -> fairlead.control.v1.PortEndpoints
-	31, // 35: fairlead.control.v1.PortEndpoints.endpoints:type_name -> fairlead.control.v1.Endpoint
-	10, // 36: fairlead.control.v1.Routes.service:type_name -> fairlead.control.v1.Name
-	33, // 37: fairlead.control.v1.Routes.ports:type_name -> fairlead.control.v1.PortRoutes
-	3,  // 38: fairlead.control.v1.PortRoutes.kind:type_name -> fairlead.control.v1.RouteKind
-	34, // 39: fairlead.control.v1.PortRoutes.rules:type_name -> fairlead.control.v1.Rule
-	36, // 40: fairlead.control.v1.PortRoutes.order:type_name -> fairlead.control.v1.RuleMatch
-	47, // 41: fairlead.control.v1.PortRoutes.policy:type_name -> fairlead.control.v1.Traffic
-	3,  // 42: fairlead.control.v1.Rule.kind:type_name -> fairlead.control.v1.RouteKind
-	10, // 43: fairlead.control.v1.Rule.route:type_name -> fairlead.control.v1.Name
-	39, // 44: fairlead.control.v1.Rule.filters:type_name -> fairlead.control.v1.Filters
-	35, // 45: fairlead.control.v1.Rule.backends:type_name -> fairlead.control.v1.Backend
-	47, // 46: fairlead.control.v1.Rule.policy:type_name -> fairlead.control.v1.Traffic
-	10, // 47: fairlead.control.v1.Backend.service:type_name -> fairlead.control.v1.Name
-	39, // 48: fairlead.control.v1.Backend.filters:type_name -> fairlead.control.v1.Filters
-	37, // 49: fairlead.control.v1.RuleMatch.match:type_name -> fairlead.control.v1.Match
-	4,  // 50: fairlead.control.v1.Match.path_kind:type_name -> fairlead.control.v1.PathKind
-	38, // 51: fairlead.control.v1.Match.headers:type_name -> fairlead.control.v1.FieldMatch
-	38, // 52: fairlead.control.v1.Match.query:type_name -> fairlead.control.v1.FieldMatch
-	40, // 53: fairlead.control.v1.Filters.request:type_name -> fairlead.control.v1.FieldEdit
-	40, // 54: fairlead.control.v1.Filters.response:type_name -> fairlead.control.v1.FieldEdit
-	42, // 55: fairlead.control.v1.Filters.redirect:type_name -> fairlead.control.v1.Redirect
-	43, // 56: fairlead.control.v1.Filters.rewrite:type_name -> fairlead.control.v1.Rewrite
-	45, // 57: fairlead.control.v1.Filters.mirrors:type_name -> fairlead.control.v1.Mirror
-	46, // 58: fairlead.control.v1.Filters.cors:type_name -> fairlead.control.v1.Cors
-	41, // 59: fairlead.control.v1.FieldEdit.set:type_name -> fairlead.control.v1.FieldValue
-	41, // 60: fairlead.control.v1.FieldEdit.add:type_name -> fairlead.control.v1.FieldValue
-	44, // 61: fairlead.control.v1.Redirect.path:type_name -> fairlead.control.v1.PathEdit
-	44, // 62: fairlead.control.v1.Rewrite.path:type_name -> fairlead.control.v1.PathEdit
-	5,  // 63: fairlead.control.v1.PathEdit.kind:type_name -> fairlead.control.v1.PathEditKind
-	35, // 64: fairlead.control.v1.Mirror.backend:type_name -> fairlead.control.v1.Backend
-	10, // 65: fairlead.control.v1.Traffic.from:type_name -> fairlead.control.v1.Name
-	48, // 66: fairlead.control.v1.Traffic.retry:type_name -> fairlead.control.v1.Retry
-	50, // 67: fairlead.control.v1.Traffic.timeouts:type_name -> fairlead.control.v1.Timeouts
-	51, // 68: fairlead.control.v1.Traffic.breaker:type_name -> fairlead.control.v1.Breaker
-	52, // 69: fairlead.control.v1.Traffic.balance:type_name -> fairlead.control.v1.Balance
-	53, // 70: fairlead.control.v1.Traffic.limit:type_name -> fairlead.control.v1.Limit
-	55, // 71: fairlead.control.v1.Traffic.faults:type_name -> fairlead.control.v1.Fault
-	2,  // 72: fairlead.control.v1.Traffic.protocol:type_name -> fairlead.control.v1.Protocol
-	49, // 73: fairlead.control.v1.Retry.statuses:type_name -> fairlead.control.v1.StatusRange
-	6,  // 74: fairlead.control.v1.Balance.algorithm:type_name -> fairlead.control.v1.Algorithm
-	7,  // 75: fairlead.control.v1.Balance.hash_on:type_name -> fairlead.control.v1.HashSource
-	54, // 76: fairlead.control.v1.Limit.total:type_name -> fairlead.control.v1.Rate
-	54, // 77: fairlead.control.v1.Limit.each:type_name -> fairlead.control.v1.Rate
-	65, // 78: fairlead.control.v1.Limit.except:type_name -> fairlead.control.v1.Limit.ExceptEntry
-	37, // 79: fairlead.control.v1.Fault.match:type_name -> fairlead.control.v1.Match
-	10, // 80: fairlead.control.v1.Authorization.name:type_name -> fairlead.control.v1.Name
-	8,  // 81: fairlead.control.v1.Authorization.action:type_name -> fairlead.control.v1.Action
-	57, // 82: fairlead.control.v1.Authorization.rules:type_name -> fairlead.control.v1.AuthRule
-	58, // 83: fairlead.control.v1.AuthRule.from:type_name -> fairlead.control.v1.Peer
-	60, // 84: fairlead.control.v1.AuthRule.to:type_name -> fairlead.control.v1.Operation
-	9,  // 85: fairlead.control.v1.Peer.accounts:type_name -> fairlead.control.v1.Account
-	59, // 86: fairlead.control.v1.Peer.cidrs:type_name -> fairlead.control.v1.Prefix
-	59, // 87: fairlead.control.v1.Peer.except:type_name -> fairlead.control.v1.Prefix
-	37, // 88: fairlead.control.v1.Operation.matches:type_name -> fairlead.control.v1.Match
-	23, // 89: fairlead.control.v1.State.delta:type_name -> fairlead.control.v1.Delta
-	19, // 90: fairlead.control.v1.PodsDown.Pods.pods:type_name -> fairlead.control.v1.Enrolment
-	20, // 91: fairlead.control.v1.PodsDown.Namespaces.namespaces:type_name -> fairlead.control.v1.Namespace
-	54, // 92: fairlead.control.v1.Limit.ExceptEntry.value:type_name -> fairlead.control.v1.Rate
-	11, // 93: fairlead.control.v1.Controller.Issue:input_type -> fairlead.control.v1.IssueRequest
-	16, // 94: fairlead.control.v1.Controller.Pods:input_type -> fairlead.control.v1.PodsUp
-	21, // 95: fairlead.control.v1.Controller.Discover:input_type -> fairlead.control.v1.DiscoverUp
-	13, // 96: fairlead.control.v1.Controller.Issue:output_type -> fairlead.control.v1.IssueResponse
-	18, // 97: fairlead.control.v1.Controller.Pods:output_type -> fairlead.control.v1.PodsDown
-	22, // 98: fairlead.control.v1.Controller.Discover:output_type -> fairlead.control.v1.DiscoverDown
-	96, // [96:99] is the sub-list for method output_type
-	93, // [93:96] is the sub-list for method input_type
-	93, // [93:93] is the sub-list for extension type_name
-	93, // [93:93] is the sub-list for extension extendee
-	0,  // [0:93] is the sub-list for field type_name
+	26, // 28: fairlead.control.v1.Pod.policies:type_name -> fairlead.control.v1.PolicyRef
+	11, // 29: fairlead.control.v1.PolicyRef.policy:type_name -> fairlead.control.v1.Name
+	11, // 30: fairlead.control.v1.Service.name:type_name -> fairlead.control.v1.Name
+	29, // 31: fairlead.control.v1.Service.ports:type_name -> fairlead.control.v1.Port
+	2,  // 32: fairlead.control.v1.Service.distribution:type_name -> fairlead.control.v1.Distribution
+	3,  // 33: fairlead.control.v1.Port.protocol:type_name -> fairlead.control.v1.Protocol
+	11, // 34: fairlead.control.v1.Endpoints.service:type_name -> fairlead.control.v1.Name
+	31, // 35: fairlead.control.v1.Endpoints.ports:type_name -> fairlead.control.v1.PortEndpoints
+	32, // 36: fairlead.control.v1.PortEndpoints.endpoints:type_name -> fairlead.control.v1.Endpoint
+	11, // 37: fairlead.control.v1.Routes.service:type_name -> fairlead.control.v1.Name
+	34, // 38: fairlead.control.v1.Routes.ports:type_name -> fairlead.control.v1.PortRoutes
+	4,  // 39: fairlead.control.v1.PortRoutes.kind:type_name -> fairlead.control.v1.RouteKind
+	35, // 40: fairlead.control.v1.PortRoutes.rules:type_name -> fairlead.control.v1.Rule
+	37, // 41: fairlead.control.v1.PortRoutes.order:type_name -> fairlead.control.v1.RuleMatch
+	48, // 42: fairlead.control.v1.PortRoutes.policy:type_name -> fairlead.control.v1.Traffic
+	4,  // 43: fairlead.control.v1.Rule.kind:type_name -> fairlead.control.v1.RouteKind
+	11, // 44: fairlead.control.v1.Rule.route:type_name -> fairlead.control.v1.Name
+	40, // 45: fairlead.control.v1.Rule.filters:type_name -> fairlead.control.v1.Filters
+	36, // 46: fairlead.control.v1.Rule.backends:type_name -> fairlead.control.v1.Backend
+	48, // 47: fairlead.control.v1.Rule.policy:type_name -> fairlead.control.v1.Traffic
+	11, // 48: fairlead.control.v1.Backend.service:type_name -> fairlead.control.v1.Name
+	40, // 49: fairlead.control.v1.Backend.filters:type_name -> fairlead.control.v1.Filters
+	38, // 50: fairlead.control.v1.RuleMatch.match:type_name -> fairlead.control.v1.Match
+	5,  // 51: fairlead.control.v1.Match.path_kind:type_name -> fairlead.control.v1.PathKind
+	39, // 52: fairlead.control.v1.Match.headers:type_name -> fairlead.control.v1.FieldMatch
+	39, // 53: fairlead.control.v1.Match.query:type_name -> fairlead.control.v1.FieldMatch
+	41, // 54: fairlead.control.v1.Filters.request:type_name -> fairlead.control.v1.FieldEdit
+	41, // 55: fairlead.control.v1.Filters.response:type_name -> fairlead.control.v1.FieldEdit
+	43, // 56: fairlead.control.v1.Filters.redirect:type_name -> fairlead.control.v1.Redirect
+	44, // 57: fairlead.control.v1.Filters.rewrite:type_name -> fairlead.control.v1.Rewrite
+	46, // 58: fairlead.control.v1.Filters.mirrors:type_name -> fairlead.control.v1.Mirror
+	47, // 59: fairlead.control.v1.Filters.cors:type_name -> fairlead.control.v1.Cors
+	42, // 60: fairlead.control.v1.FieldEdit.set:type_name -> fairlead.control.v1.FieldValue
+	42, // 61: fairlead.control.v1.FieldEdit.add:type_name -> fairlead.control.v1.FieldValue
+	45, // 62: fairlead.control.v1.Redirect.path:type_name -> fairlead.control.v1.PathEdit
+	45, // 63: fairlead.control.v1.Rewrite.path:type_name -> fairlead.control.v1.PathEdit
+	6,  // 64: fairlead.control.v1.PathEdit.kind:type_name -> fairlead.control.v1.PathEditKind
+	36, // 65: fairlead.control.v1.Mirror.backend:type_name -> fairlead.control.v1.Backend
+	11, // 66: fairlead.control.v1.Traffic.from:type_name -> fairlead.control.v1.Name
+	49, // 67: fairlead.control.v1.Traffic.retry:type_name -> fairlead.control.v1.Retry
+	51, // 68: fairlead.control.v1.Traffic.timeouts:type_name -> fairlead.control.v1.Timeouts
+	52, // 69: fairlead.control.v1.Traffic.breaker:type_name -> fairlead.control.v1.Breaker
+	53, // 70: fairlead.control.v1.Traffic.balance:type_name -> fairlead.control.v1.Balance
+	54, // 71: fairlead.control.v1.Traffic.limit:type_name -> fairlead.control.v1.Limit
+	56, // 72: fairlead.control.v1.Traffic.faults:type_name -> fairlead.control.v1.Fault
+	3,  // 73: fairlead.control.v1.Traffic.protocol:type_name -> fairlead.control.v1.Protocol
+	50, // 74: fairlead.control.v1.Retry.statuses:type_name -> fairlead.control.v1.StatusRange
+	7,  // 75: fairlead.control.v1.Balance.algorithm:type_name -> fairlead.control.v1.Algorithm
+	8,  // 76: fairlead.control.v1.Balance.hash_on:type_name -> fairlead.control.v1.HashSource
+	55, // 77: fairlead.control.v1.Limit.total:type_name -> fairlead.control.v1.Rate
+	55, // 78: fairlead.control.v1.Limit.each:type_name -> fairlead.control.v1.Rate
+	66, // 79: fairlead.control.v1.Limit.except:type_name -> fairlead.control.v1.Limit.ExceptEntry
+	38, // 80: fairlead.control.v1.Fault.match:type_name -> fairlead.control.v1.Match
+	11, // 81: fairlead.control.v1.Authorization.name:type_name -> fairlead.control.v1.Name
+	9,  // 82: fairlead.control.v1.Authorization.action:type_name -> fairlead.control.v1.Action
+	58, // 83: fairlead.control.v1.Authorization.rules:type_name -> fairlead.control.v1.AuthRule
+	59, // 84: fairlead.control.v1.AuthRule.from:type_name -> fairlead.control.v1.Peer
+	61, // 85: fairlead.control.v1.AuthRule.to:type_name -> fairlead.control.v1.Operation
+	10, // 86: fairlead.control.v1.Peer.accounts:type_name -> fairlead.control.v1.Account
+	60, // 87: fairlead.control.v1.Peer.cidrs:type_name -> fairlead.control.v1.Prefix
+	60, // 88: fairlead.control.v1.Peer.except:type_name -> fairlead.control.v1.Prefix
+	38, // 89: fairlead.control.v1.Operation.matches:type_name -> fairlead.control.v1.Match
+	24, // 90: fairlead.control.v1.State.delta:type_name -> fairlead.control.v1.Delta
+	20, // 91: fairlead.control.v1.PodsDown.Pods.pods:type_name -> fairlead.control.v1.Enrolment
+	21, // 92: fairlead.control.v1.PodsDown.Namespaces.namespaces:type_name -> fairlead.control.v1.Namespace
+	55, // 93: fairlead.control.v1.Limit.ExceptEntry.value:type_name -> fairlead.control.v1.Rate
+	12, // 94: fairlead.control.v1.Controller.Issue:input_type -> fairlead.control.v1.IssueRequest
+	17, // 95: fairlead.control.v1.Controller.Pods:input_type -> fairlead.control.v1.PodsUp
+	22, // 96: fairlead.control.v1.Controller.Discover:input_type -> fairlead.control.v1.DiscoverUp
+	14, // 97: fairlead.control.v1.Controller.Issue:output_type -> fairlead.control.v1.IssueResponse
+	19, // 98: fairlead.control.v1.Controller.Pods:output_type -> fairlead.control.v1.PodsDown
+	23, // 99: fairlead.control.v1.Controller.Discover:output_type -> fairlead.control.v1.DiscoverDown
+	97, // [97:100] is the sub-list for method output_type
+	94, // [94:97] is the sub-list for method input_type
+	94, // [94:94] is the sub-list for extension type_name
+	94, // [94:94] is the sub-list for extension extendee
+	0,  // [0:94] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -4925,7 +4999,7 @@ func file_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
-			NumEnums:      9,
+			NumEnums:      10,
 			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   1,
