@@ -19,7 +19,7 @@ NODES     ?= 2
 RACE       = $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 TOOL      := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod
 
-.PHONY: help build plugins images chart push registry-given rules demo test alone packages unit kernel kernels system cluster cluster-build cluster-down e2e e2e-images bench soak lint fuzz generate generate-check clean
+.PHONY: help build plugins images chart push registry-given rules demo test alone packages unit kernel kernels system cluster cluster-build cluster-down e2e e2e-images conformance conformance-image bench soak lint fuzz generate generate-check clean
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -50,7 +50,7 @@ registry-given: # before anything is built for a push
 images: $(if $(filter push,$(MAKECMDGOALS)),| registry-given)
 
 demo: build plugins ## two nodes, one controller and the vote application: ARGS="--once" or ARGS="--once --mesh=off"
-	@$(BIN)/demo --bin $(BIN) $(ARGS)
+	@$(BIN)/demo --bin $(BIN. $(ARGS)
 
 test: packages ## all tests; as root the kernel, node and system tests too. Two at a time: those of whole nodes wait most of their time
 	$(MAKE) -j2 -O system alone
@@ -91,7 +91,7 @@ cluster-build: ## build the launcher of the cluster into bin/; cluster builds th
 	cd test/cluster && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/ ./cmd/cluster
 
 cluster: cluster-build ## a real Kubernetes on this machine, as root: NODES=2 ARGS="--dual-stack"; the first build takes 10 minutes or more
-	$(BIN)/cluster up --nodes $(NODES) $(ARGS)
+	$(BIN)/cluster up --nodes $(NODES. $(ARGS)
 
 cluster-down: cluster-build ## end the cluster; nothing of it is left
 	$(BIN)/cluster down
@@ -108,16 +108,29 @@ e2e-images: ## the images of the tests' own workloads
 	cd $(BIN)/e2e && ./image -o $(DIST)/images/e2e.tar -name docker.io/library/fairlead-e2e:dev agent=/agent load=/load web=/web greeter=/greeter
 	cd $(BIN)/e2e && ./image -o $(DIST)/images/nginx.tar -name docker.io/library/fairlead-e2e-nginx:dev -libraries /usr/sbin/nginx=/usr/sbin/nginx
 
+conformance: packages build cluster-build conformance-image ## the Gateway API's conformance suite, on a real Kubernetes; on the cluster of KUBECONFIG if that is set
+	$(MAKE) images ARCH=$(shell $(GO) env GOARCH)
+	@[ -n "$$KUBECONFIG" ] || $(BIN)/cluster build
+	@mkdir -p docs/conformance
+	cd test/conformance && $(GO) vet ./... && VERSION=$(VERSION) $(GO) test -count=1 -timeout 40m -report $(CURDIR)/docs/conformance/report.yaml . $(ARGS)
+
+conformance-image: ## the echo image of that suite
+	@mkdir -p $(BIN)/e2e $(BIN)/conformance $(DIST)/images
+	cd test/conformance/echo && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/conformance/ istio.io/istio/pkg/test/echo/cmd/client istio.io/istio/pkg/test/echo/cmd/server
+	cd test/conformance && $(GO) run ./cmd/prepare $(BIN)/conformance
+	cd test/e2e && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/e2e/ ./cmd/image
+	cd $(BIN)/conformance && ../e2e/image -o $(DIST)/images/echo.tar -name $$(cat name) -entrypoint /server server=/server client=/client cert.crt=/cert.crt key.pem=/cert.key
+
 bench: build plugins ## what a request costs beside other proxies, as root: ARGS=--quick takes five minutes, without it 40
 	@test/packages haproxy nghttp2-client nginx-light python3-venv
 	@mkdir -p $(BIN)/bench
 	cd bench && $(GO) vet ./... && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/bench/ ./...
-	@$(BIN)/bench/bench --bin $(BIN) $(ARGS)
+	@$(BIN)/bench/bench --bin $(BIN. $(ARGS)
 
 soak: build plugins ## ten minutes at half load while everything comes and goes, as root: SOAK=60s; ARGS=noisy for a noisy neighbour instead
 	@mkdir -p $(BIN)/bench
 	cd bench && $(GO) vet ./... && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/bench/ ./cmd/soak ./cmd/drive
-	@$(BIN)/bench/soak --bin $(BIN) --for=$(SOAK) $(ARGS)
+	@$(BIN)/bench/soak --bin $(BIN) --for=$(SOAK. $(ARGS)
 
 LINTED := . test/system test/cluster test/crds test/e2e bench deploy/images
 lint: ## golangci-lint, pinned in test/tools, in every module that has code of ours

@@ -1,7 +1,7 @@
 // Image writes a container image as a tar that container runtimes import, from files of this machine. A program that is
 // linked dynamically brings its libraries with -libraries.
 //
-//	image -o OUT.tar -name docker.io/library/NAME:TAG [-libraries] FILE=/PLACE...
+//	image -o OUT.tar -name docker.io/library/NAME:TAG [-libraries] [-entrypoint /PLACE] FILE=/PLACE...
 package main
 
 import (
@@ -32,6 +32,7 @@ func run(args []string) error {
 	f := flag.NewFlagSet("image", flag.ContinueOnError)
 	out := f.String("o", "", "the tar to write")
 	name := f.String("name", "", "the image's whole name, with registry and tag")
+	entrypoint := f.String("entrypoint", "", "the program that a container runs which names none")
 	libraries := f.Bool("libraries", false, "bring the libraries of all files along")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -61,7 +62,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	return write(*out, *name, layer)
+	return write(*out, *name, *entrypoint, layer)
 }
 
 var library = regexp.MustCompile(`(?m)(/\S+) \(0x`)
@@ -129,10 +130,14 @@ func sorted[V any](m map[string]V) []string {
 }
 
 // write writes the form of `docker save`.
-func write(path, name string, layer []byte) error {
+func write(path, name, entrypoint string, layer []byte) error {
+	settings := map[string]any{"Env": []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/"}}
+	if entrypoint != "" {
+		settings["Entrypoint"] = []string{entrypoint}
+	}
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Env": []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/"}},
+		"config": settings,
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
 	})
 	if err != nil {
