@@ -6,11 +6,12 @@
 //     Without bytes nothing waits longer than Limits.Detect before both sides may speak.
 //  2. Bytes, half-closes and resets of opaque connections pass through one to one, in both directions.
 //  3. A request is sent again only if the endpoint certainly has not acted on it, and only to another endpoint or on
-//     another connection.
+//     another connection; or if a policy says so, within its budget, and as long as all of its body is kept.
 //  4. Set takes the whole desired state. A pod that leaves is drained until its deadline, then reset, and both are counted.
 //  5. A panic ends the connection that it came from, and nothing else.
 //  6. What a pod's connections make us keep is bounded by Limits.Buffered; its other connections are served meanwhile.
-//  7. Run returns when every goroutine, connection and listener of the engine has ended.
+//  7. Copies for mirrors neither wait for the request that they are of nor keep it waiting, and are bounded by Limits.Copies.
+//  8. Run returns when every goroutine, connection and listener of the engine has ended.
 package l7
 
 import (

@@ -78,7 +78,11 @@ func (r *request) lostAgain() bool {
 // or else as the answer would say that it will be given.
 func (r *request) overdueAgain() bool {
 	p := r.retry()
-	if p == nil || p.Attempt == 0 && !wantsStatus(p, 504) && !(r.rec.GRPC && wantsCode(p, grpcDeadline)) || !r.mayAgain(p) {
+	if p == nil {
+		return false
+	}
+	wanted := p.Attempt > 0 || wantsStatus(p, 504) || r.rec.GRPC && wantsCode(p, grpcDeadline)
+	if !wanted || !r.mayAgain(p) {
 		return false
 	}
 	if r.waitsIn != nil {
