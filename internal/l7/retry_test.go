@@ -209,3 +209,66 @@ func TestBackoff(t *testing.T) {
 		t.Error("a pause that nobody has asked for")
 	}
 }
+
+// TestRetryInTheMiddle: a request that is still being sent is sent again with what has come, and goes on.
+func TestRetryInTheMiddle(t *testing.T) {
+	for _, s := range settings {
+		t.Run(s.String(), func(t *testing.T) {
+			var n atomic.Int64
+			again := make(chan struct{})
+			app := counted(&n, func(n int64, w http.ResponseWriter, r *http.Request) {
+				if n == 1 {
+					_ = http.NewResponseController(w).EnableFullDuplex() // else it waits for the rest before it answers
+					_, _ = io.CopyN(io.Discard, r.Body, 5)
+					w.WriteHeader(503)
+					return
+				}
+				close(again)
+				b, _ := io.ReadAll(r.Body)
+				_, _ = w.Write(b)
+			})
+			r := newRouted(t, s.inMesh, mesh.HTTP1, retried(onUnavailable), nil, map[string]net.Listener{"svc": newWorld(t).httpApp(app)})
+			pr, pw := io.Pipe()
+			var writing sync.WaitGroup
+			defer writing.Wait()
+			writing.Go(func() {
+				_, _ = pw.Write([]byte("hello"))
+				select {
+				case <-again:
+				case <-time.After(5 * time.Second):
+				}
+				_, _ = pw.Write([]byte(" world"))
+				pw.Close()
+			})
+			if got := r.send(r.client(s.h2), request1(t, "POST", "/", pr)); got.status != 200 || got.body != "hello world" || n.Load() != 2 {
+				t.Errorf("%d %q, asked %d times", got.status, got.body, n.Load())
+			}
+		})
+	}
+}
+
+// TestClientGoesInThePause: nothing is sent for a client that has gone.
+func TestClientGoesInThePause(t *testing.T) {
+	var n atomic.Int64
+	app := counted(&n, func(_ int64, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
+	p := onUnavailable
+	p.Backoff = time.Second
+	for _, s := range settings[:2] {
+		t.Run(s.String(), func(t *testing.T) {
+			n.Store(0)
+			r := newRouted(t, s.inMesh, mesh.HTTP1, retried(p), nil, map[string]net.Listener{"svc": newWorld(t).httpApp(app)})
+			ctx, cancel := context.WithTimeout(t.Context(), soon)
+			defer cancel()
+			if _, err := r.client(s.h2).Do(request1(t, "GET", "/", nil).WithContext(ctx)); err == nil {
+				t.Fatal("an answer")
+			}
+			if rec := r.last(1); rec.Retries != 1 || rec.Attempts != 1 {
+				t.Errorf("recorded %+v", rec)
+			}
+			time.Sleep(time.Second) // longer than the pause
+			if n.Load() != 1 {
+				t.Errorf("asked %d times", n.Load())
+			}
+		})
+	}
+}

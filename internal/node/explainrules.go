@@ -58,7 +58,7 @@ func (e *explainer) rules(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port, d
 		return
 	}
 	e.step(true, "routes", "%s", describe(t, row))
-	if e.request == nil || t.Kind == mesh.NoRoute {
+	if e.request == nil || t.Kind == mesh.NoRoute || opaque(t) {
 		return
 	}
 	c := t.Match(e.request)
