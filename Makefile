@@ -112,7 +112,7 @@ conformance: packages build cluster-build conformance-image ## the Gateway API's
 	$(MAKE) images ARCH=$(shell $(GO) env GOARCH)
 	@[ -n "$$KUBECONFIG" ] || $(BIN)/cluster build
 	@mkdir -p docs/conformance
-	cd test/conformance && $(GO) vet ./... && VERSION=$(VERSION) $(GO) test -count=1 -timeout 40m -report $(CURDIR)/docs/conformance/report.yaml . $(ARGS)
+	cd test/conformance && $(GO) vet ./... && VERSION=$(VERSION) $(GO) test -count=1 -timeout 40m -report $(CURDIR)/docs/conformance/report.yaml $(ARGS) .
 
 conformance-image: ## the echo image of that suite
 	@mkdir -p $(BIN)/e2e $(BIN)/conformance $(DIST)/images
