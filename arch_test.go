@@ -23,6 +23,10 @@ var rules = []rule{
 		reason: "mesh is the nouns: everything knows it, so it knows nothing",
 	},
 	{
+		of: []string{"internal/policy"}, ours: list{"internal/mesh"}, others: none,
+		reason: "a decision about who gets in is read by itself: no clock, no connection, no cluster",
+	},
+	{
 		of: []string{"internal/redirect/..."}, ours: list{"internal/mesh", "internal/redirect/..."},
 		unreached: list{"internal/l7/...", "internal/keeper/...", "internal/node/..."},
 		reason:    "the kernel's side knows no byte of a connection: keeper drives it, a socket parts it from l7",

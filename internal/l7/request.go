@@ -31,9 +31,12 @@ type request struct {
 	head  exchange.Head // a copy, for the request may have to be sent again
 	tries attempts
 	ep    *balance.Endpoint // outbound only
-	began time.Time         // at ep
-	sends int               // how often it was given to a connection
-	final bool              // the endpoint has been told
+
+	sooner, later *request // of the session, while they are under way
+
+	began time.Time // at ep
+	sends int       // how often it was given to a connection
+	final bool      // the endpoint has been told
 
 	up       *upstream // stays when the exchange has ended: what still waits to be sent gives its credit there
 	counted  bool      // among up's active requests
@@ -190,6 +193,9 @@ func (r *request) elsewhere() {
 
 // take moves the request to another endpoint.
 func (r *request) take(ep *balance.Endpoint) {
+	if !r.permitted(ep) {
+		return
+	}
 	r.ep, r.began, r.final = ep, r.s.w.l.Now(), false
 	ep.Start()
 	r.rec.Peer, r.rec.PeerAddr, r.rec.Security = ep.Pod, ep.Addr, securityOf(r.s.f.spec, ep)
@@ -342,6 +348,7 @@ func (r *request) Done(_ *exchange.Exchange, why exchange.Reason) {
 	}
 	r.rec.Duration = r.s.w.l.Now().Sub(r.rec.Began)
 	r.s.w.e.rec.Request(&r.rec)
+	r.part()
 	r.s.active--
 	r.s.last = r.s.w.l.Now()
 	r.s.f.p.requests[r.s.f.dir].Add(-1)

@@ -57,6 +57,7 @@ type metrics struct {
 	received  *series[connKey, prometheus.Counter]
 	sent      *series[connKey, prometheus.Counter]
 	lifetimes *series[connKey, prometheus.Observer]
+	verdicts  *series[verdictKey, prometheus.Counter]
 
 	handshakes *prometheus.CounterVec
 	events     *prometheus.CounterVec
@@ -110,6 +111,7 @@ func newMetrics(reg prometheus.Registerer, names names, warn *rareLog) *metrics 
 	m.sent = counterSeries(reg, "fairlead_tcp_sent_bytes_total", "Bytes that the client was sent on connections that ended.", pairLabels, over, plain)
 	m.lifetimes = histogramSeries(reg, "fairlead_tcp_connection_duration_seconds", "How long connections lasted.", pairLabels, over, plain)
 	m.open = openSeries(reg, over, plain)
+	m.verdicts = verdictSeries(reg)
 	m.handshakes = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_handshakes_total",
 		Help: "TLS handshakes between nodes, by direction, result (ok, or the cause of the failure) and whether a session was resumed."}, []string{"direction", "result", "resumed"})
 	m.events = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_proxy_events_total",

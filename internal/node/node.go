@@ -138,7 +138,7 @@ func (n *node) work(ctx context.Context) error {
 	})
 	world.SubscribeAll(n.maps.on()) // before the stream begins, so that its first word is of all
 	cl := newClusters(n.cfg.Node)
-	b := &brain{world: world, clusters: cl, creds: n.creds, dialer: n.dialer, backends: n.maps}
+	b := &brain{world: world, clusters: cl, creds: n.creds, dialer: n.dialer, backends: n.maps, metrics: n.metrics}
 	n.brain.Store(b)
 	engine := l7.New(l7.Config{
 		Log:      n.cfg.Log,
@@ -173,6 +173,9 @@ func (n *node) follow(ctx context.Context, world World, cl *clusters, engine *l7
 			if world.Snapshot().Service(service) == nil { // still gone: subscriptions have a limit
 				world.Unsubscribe(service)
 			}
+		}
+		if b := n.brain.Load(); b != nil {
+			b.deciders.sweep(world.Snapshot())
 		}
 		engine.Reauthorize()
 		if world.Synced() {

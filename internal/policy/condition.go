@@ -60,12 +60,12 @@ func (c *condition) holds(r Request, otherwise bool) bool {
 	if c.unknown {
 		return otherwise
 	}
-	path, query, _ := strings.Cut(r.Path(), "?")
-	if c.m.Method != "" && c.m.Method != r.Method() || !c.goes(path, otherwise) {
+	path, query, _ := strings.Cut(r.Target(), "?")
+	if c.m.Method != "" && c.m.Method != r.Verb() || !c.goes(path, otherwise) {
 		return false
 	}
 	for i, f := range c.m.Headers {
-		v, ok := r.Header(f.Name)
+		v, ok := r.Field(f.Name)
 		if !ok || !is(v, f.Value, c.values[i]) {
 			return false
 		}

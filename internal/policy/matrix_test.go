@@ -15,9 +15,9 @@ type head struct {
 	fields       map[string]string
 }
 
-func (h *head) Method() string { return h.method }
-func (h *head) Path() string   { return h.path }
-func (h *head) Header(name string) (string, bool) {
+func (h *head) Verb() string   { return h.method }
+func (h *head) Target() string { return h.path }
+func (h *head) Field(name string) (string, bool) {
 	v, ok := h.fields[name]
 	return v, ok
 }

@@ -30,10 +30,10 @@ type Client struct {
 
 // Request is what conditions on requests are about.
 type Request interface {
-	Method() string
-	Path() string // with its query
-	// Header gives the values of a field, by its name in lower case, joined by commas.
-	Header(name string) (string, bool)
+	Verb() string   // its method
+	Target() string // its path, with the query
+	// Field gives the values of a header field, by its name in lower case, joined by commas.
+	Field(name string) (string, bool)
 }
 
 // Rule is a rule of a policy, as verdicts name it. The zero value, with a Default, is a default policy.
@@ -60,6 +60,7 @@ type Decider struct {
 	unmet              *Rule // what is named where an ALLOW is about a port, and none matches
 	byDefault          Rule
 	strict             Rule // what the default policy would have refused, if it is audit
+	ids, addrs         bool // something depends on IDs, on addresses
 }
 
 // For compiles what is about a pod.
@@ -134,6 +135,10 @@ func (d *Decider) add(a *mesh.Authorization, at ports) {
 		return
 	}
 	for i := range a.Rules {
+		for _, p := range a.Rules[i].From {
+			d.ids = d.ids || len(p.IDs) > 0
+			d.addrs = d.addrs || len(p.CIDRs)+len(p.Except) > 0
+		}
 		in.add(&a.Rules[i], &Rule{Policy: a.Name, Action: a.Action, Index: i}, at, a.Action == mesh.Deny)
 	}
 }
@@ -143,8 +148,19 @@ func (d *Decider) Trivial() bool {
 	return d.byDefault.Stated == mesh.PolicyAllow && d.deny.empty() && d.audit.empty() && d.about.none()
 }
 
-// Rules calls f for every rule, in no particular order.
+// NeedsID and NeedsAddress tell whether something depends on a client's ID, or his address.
+func (d *Decider) NeedsID() bool { return d.ids }
+
+// NeedsAddress is beside NeedsID.
+func (d *Decider) NeedsAddress() bool { return d.addrs }
+
+// Rules calls f for everything that a verdict may name.
 func (d *Decider) Rules(f func(*Rule)) {
+	for _, r := range []*Rule{&d.byDefault, &d.strict, d.unmet} {
+		if r != nil {
+			f(r)
+		}
+	}
 	for _, s := range []*set{&d.deny, &d.allow, &d.audit} {
 		for _, r := range s.rules {
 			f(r)
