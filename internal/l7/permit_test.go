@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fairlead.io/fairlead/internal/l7/exchange"
+	"fairlead.io/fairlead/internal/mesh"
 )
 
 func secret(h *exchange.Head) bool { return strings.HasPrefix(h.Path, "/secret") }
@@ -114,5 +115,38 @@ func TestOpaqueBytesAreAskedAbout(t *testing.T) {
 	}
 	if reached.Load() != 0 {
 		t.Errorf("%d connections have reached the app with bytes", reached.Load())
+	}
+}
+
+// TestTheCallersSideSavesTheWay refuses at the caller's node what the endpoint would refuse: the connection goes on, and the
+// endpoint hears nothing of it.
+func TestTheCallersSideSavesTheWay(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		var reached atomic.Int32
+		w, recA, recB := newWorld(t), &ledger{}, &ledger{}
+		f := secret
+		w.forbids.Store(&f)
+		client, server := w.pod(1, true), w.pod(2, true)
+		in := w.in(server, 8080, w.httpApp(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
+		out := w.out(client, w.service("10.96.0.1:80", mesh.Unknown, w.endpoint(server, 8080)))
+		w.node(recA, nil, client.spec([]net.Listener{out}, nil))
+		w.node(recB, nil, server.spec(nil, []net.Listener{in}))
+		c := httpClient(t, out, h2)
+		for i, path := range []string{"/secret", "/open", "/secret", "/open"} {
+			resp, err := c.Get("http://svc.test" + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if want := []int{403, 200}[i%2]; resp.StatusCode != want {
+				t.Errorf("h2=%v, %s: %s", h2, path, resp.Status)
+			}
+		}
+		recB.mu.Lock()
+		seen := len(recB.requests)
+		recB.mu.Unlock()
+		if reached.Load() != 2 || seen > 2 {
+			t.Errorf("h2=%v: the app has seen %d requests, its node %d", h2, reached.Load(), seen)
+		}
 	}
 }
