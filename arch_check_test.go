@@ -147,6 +147,8 @@ var fabrications = []fabricated{
 	{from: "internal/l7/h2", to: "golang.org/x/net/http2/hpack"},
 	{from: "internal/l7", to: "internal/l7/h1"},
 	{from: "internal/keeper/socket", to: "internal/identity", reason: "both ends of the socket"},
+	{from: "internal/policy", to: "internal/mesh"},
+	{from: "internal/policy", to: "internal/l7", reason: "a decision about who gets in"},
 	{from: "internal/keeper/socket", to: "internal/mesh"},
 	{from: "internal/keeper", to: "internal/l7", reason: "the privileged process"},
 	{from: "internal/keeper", to: "internal/redirect"},

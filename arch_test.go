@@ -27,6 +27,10 @@ var rules = []rule{
 		reason: "the API is types that others import, too",
 	},
 	{
+		of: []string{"internal/policy"}, ours: list{"internal/mesh"}, others: none,
+		reason: "a decision about who gets in is read by itself: no clock, no connection, no cluster",
+	},
+	{
 		of: []string{"internal/redirect/..."}, ours: list{"internal/mesh", "internal/redirect/..."},
 		unreached: list{"internal/l7/...", "internal/keeper/...", "internal/node/..."},
 		reason:    "the kernel's side knows no byte of a connection: keeper drives it, a socket parts it from l7",

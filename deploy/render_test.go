@@ -51,7 +51,7 @@ func TestRefusals(t *testing.T) {
 		{"pull policy", table{"image": table{"pullPolicy": "Sometimes"}}, "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'"},
 		{"duration without a unit", table{"drain": "30"}, "at '/drain': '30' does not match pattern"},
 		{"duration as a number", table{"drain": 30}, "at '/drain': got number, want string"},
-		{"policy", table{"defaultPolicy": "deny"}, "at '/defaultPolicy': value must be one of 'allow', 'authenticated'"},
+		{"policy", table{"defaultPolicy": "none"}, "at '/defaultPolicy': value must be one of 'allow', 'authenticated', 'audit', 'deny'"},
 		{"relative directory", table{"cni": table{"binDir": "opt/cni/bin"}}, "at '/cni/binDir': 'opt/cni/bin' does not match pattern"},
 		{"trust domain", table{"trustDomain": "Corp/Example"}, "at '/trustDomain'"},
 		{"no surge", table{"node": table{"maxSurge": 0}}, "at '/node/maxSurge'"},

@@ -72,7 +72,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.admin, "admin", ":9903", "address for /healthz, /readyz, /metrics and /problems")
 	f.DurationVar(&o.leafTTL, "leaf-ttl", 4*time.Hour, "lifetime of the certificates of nodes and accounts")
 	f.StringVar(&o.system, "system-namespaces", "kube-system,fairlead-system", "namespaces that are never enrolled; --namespace is one of them")
-	f.Func("default-policy", "whose connections a pod takes, unless it or its namespace says: allow (everybody's) or authenticated (those of the mesh); default allow",
+	f.Func("default-policy", "whose connections a pod takes, unless it or its namespace says: allow (everybody's), authenticated (those of the mesh), audit (everybody's, counted) or deny (what policies allow); default allow",
 		func(s string) (err error) {
 			o.policy, err = mesh.ParseDefaultPolicy(s)
 			return err

@@ -290,7 +290,7 @@ func meshBreakages() []breakage {
 		{"mesh-namespace", "nobody", set(vote, "metadata labels", map[string]any{}), Warning, []string{"no namespace is in the mesh"}},
 		{"mesh-labels", "a value", set(front, "metadata labels fairlead.io/mesh", "true"), Failure, []string{"pod vote/front-5d8f7c9b6-qw8rt", `"true"`}},
 		{"mesh-labels", "an annotation", set("/api/v1/namespaces/tools", "metadata annotations fairlead.io/mesh", "enabled"), Warning, []string{"namespace tools", "is an annotation"}},
-		{"mesh-labels", "a policy", set(vote, "metadata annotations fairlead.io/default-policy", "deny"), Failure, []string{`"deny"`}},
+		{"mesh-labels", "a policy", set(vote, "metadata annotations fairlead.io/default-policy", "none"), Failure, []string{`"none"`}},
 		{"mesh-labels", "a policy as label", set(vote, "metadata labels fairlead.io/default-policy", "allow"), Warning, []string{"is a label"}},
 		{"mesh-pods", "not captured", set(front, "metadata uid", "another"), Failure, []string{"pod vote/front-5d8f7c9b6-qw8rt on node n1 is not in the mesh (yet)"}},
 		{"mesh-pods", "not announced", instead(fleettest.Node2, "/debug/pods", `[{"uid":"uid-ballot","inMesh":false},{"uid":"uid-catalog-2","inMesh":true}]`), Failure, []string{"captured, but not announced"}},

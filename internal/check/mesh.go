@@ -152,8 +152,9 @@ func strange(what string, labels, annotations map[string]string) []Finding {
 	if v, ok := annotations[compile.EnrolLabel]; ok {
 		found = append(found, warned("make it a label", "%s: %s=%s is an annotation, which nobody looks at", what, compile.EnrolLabel, v))
 	}
-	if v, ok := annotations[policyAnnotation]; ok && v != "allow" && v != "authenticated" {
-		found = append(found, failed("write allow or authenticated; the check controller-problems, and `fairlead explain`, say what is in force", "%s: annotation %s is %q, which is not understood", what, policyAnnotation, v))
+	v, ok := annotations[policyAnnotation]
+	if _, err := mesh.ParseDefaultPolicy(v); ok && err != nil {
+		found = append(found, failed("write allow, authenticated, audit or deny; the check controller-problems, and `fairlead explain`, say what is in force", "%s: annotation %s is %q, which is not understood", what, policyAnnotation, v))
 	}
 	if v, ok := labels[policyAnnotation]; ok {
 		found = append(found, warned("make it an annotation", "%s: %s=%s is a label, which nobody looks at", what, policyAnnotation, v))

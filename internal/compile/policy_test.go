@@ -34,7 +34,9 @@ func TestWhosePolicyCounts(t *testing.T) {
 		{"empty", nsShop, stating(p, ""), mesh.PolicyAuthenticated, mesh.PolicyAuthenticated, 0},
 		{"a slip in a new namespace", stating(nsClosed, "alow"), p, mesh.PolicyAllow, mesh.PolicyAuthenticated, 1},
 		{"a slip in a new pod", nsShop, stating(p, "Authenticated"), mesh.PolicyAllow, mesh.PolicyAuthenticated, 1},
-		{"a slip in a namespace, and a pod that says", stating(nsClosed, "deny"), stating(p, "allow"), mesh.PolicyAllow, mesh.PolicyAllow, 1},
+		{"a slip in a namespace, and a pod that says", stating(nsClosed, "none"), stating(p, "allow"), mesh.PolicyAllow, mesh.PolicyAllow, 1},
+		{"deny", stating(nsClosed, "deny"), p, mesh.PolicyAllow, mesh.PolicyDeny, 0},
+		{"audit", nsClosed, stating(p, "audit"), mesh.PolicyDeny, mesh.PolicyAudit, 0},
 		{"outside the mesh", stating(strings.Replace(nsClosed, "enabled", "disabled", 1), "authenticated"), p, mesh.PolicyAuthenticated, mesh.PolicyAllow, 0},
 	} {
 		w := NewWorld(Config{DefaultPolicy: c.mesh})

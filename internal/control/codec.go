@@ -172,10 +172,10 @@ func decodeDistribution(d controlpb.Distribution) mesh.Distribution {
 	return mesh.Distribution(d)
 }
 
-// decodePolicy: one of a later version is at least as strict as what is known here.
+// decodePolicy: of one of a later version nothing is known, so it is the strictest.
 func decodePolicy(p controlpb.DefaultPolicy) mesh.DefaultPolicy {
-	if p < 0 || p > controlpb.DefaultPolicy(mesh.PolicyAuthenticated) {
-		return mesh.PolicyAuthenticated
+	if p < 0 || p > controlpb.DefaultPolicy(mesh.PolicyDeny) {
+		return mesh.PolicyDeny
 	}
 	return mesh.DefaultPolicy(p)
 }

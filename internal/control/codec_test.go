@@ -59,7 +59,7 @@ func TestADeltaSurvivesTheWire(t *testing.T) {
 
 func TestAPolicyOfALaterVersionIsTheStrictest(t *testing.T) {
 	for p, want := range map[controlpb.DefaultPolicy]mesh.DefaultPolicy{0: mesh.PolicyAllow, 1: mesh.PolicyAuthenticated,
-		2: mesh.PolicyAuthenticated, -1: mesh.PolicyAuthenticated, 1 << 20: mesh.PolicyAuthenticated} {
+		2: mesh.PolicyAudit, 3: mesh.PolicyDeny, 4: mesh.PolicyDeny, -1: mesh.PolicyDeny, 1 << 20: mesh.PolicyDeny} {
 		if got := decodePolicy(p); got != want {
 			t.Errorf("%d is read as %v", p, got)
 		}

@@ -43,6 +43,9 @@ type arrival struct {
 
 // authorize asks the Brain, and leaves what it asked about for Reauthorize.
 func (in *arrival) authorize() error {
+	if in.TLS != nil && in.Client == nil {
+		in.Client = in.f.e.brain.Client(&in.Arrival)
+	}
 	a := in.Arrival
 	in.f.admitted.Store(&a)
 	return in.f.e.brain.Authorize(&a)
@@ -105,6 +108,7 @@ func (in *arrival) reject(kind Kind) {
 		return
 	}
 	in.f.rec.Kind = kind
+	in.refused()
 	in.f.refuse(CauseRefused, in.plainErr)
 }
 
@@ -138,11 +142,13 @@ func (in *arrival) mutual() {
 	state := sec.ConnectionState()
 	in.TLS = &state
 	f.down, f.first, f.rec.Security = sec, nil, SecurityMTLS
-	if err := in.authorize(); err != nil {
+	err = in.authorize()
+	if err != nil && (state.NegotiatedProtocol != ALPNHTTP || !errors.Is(err, ErrDenied)) {
+		in.refused()
 		f.refuse(CauseRefused, err)
 		return
 	}
-	if state.NegotiatedProtocol == ALPNHTTP {
+	if state.NegotiatedProtocol == ALPNHTTP { // what is denied is answered, request by request
 		f.rec.Kind = KindHTTP2
 		f.serveHTTP(KindHTTP2, &route{in: in, private: true})
 		return

@@ -147,6 +147,7 @@ type Brain interface {
 	// without TLS as soon as a connection has come: what it refuses then may still turn out to be mutual TLS, and it
 	// is asked again. ErrUndecided says that it cannot tell yet.
 	Authorize(a *Arrival) error
+	Policies
 	// Decided waits until Authorize can tell about the pod, until ctx ends.
 	Decided(ctx context.Context, p *Pod)
 }
@@ -177,4 +178,7 @@ type Arrival struct {
 	Origin Origin
 	Port   uint16
 	TLS    *tls.ConnectionState // nil for plaintext
+	Client any                  // the Brain's own; nil for plaintext
+	Opaque bool                 // its bytes are no requests that are asked about one by one
+	Count  bool                 // the answer is acted on, and to be counted
 }

@@ -37,6 +37,7 @@ type pod struct {
 	ctx     context.Context // ends with the pod's last permission to live
 	cancel  context.CancelCauseFunc
 	accepts map[net.Listener]*acceptor // Run's goroutine only
+	policy  any                        // that the connections were last asked about by; likewise
 
 	conns, requests [2]atomic.Int64    // by Direction
 	copies          atomic.Int64       // for mirrors
@@ -176,12 +177,12 @@ func (p *pod) follow() {
 // refused as plaintext and is still on its way to prove more is left alone: it will be asked about by itself. So is what
 // cannot be told any more, such as of a pod that the table has lost: it was let in when it could.
 func (p *pod) reauthorize() {
+	policy := p.e.brain.Policy(p.spec.Load())
+	again := policy != p.policy
+	p.policy = policy
 	for _, s := range p.sessions() {
 		a := s.arrived()
-		if a == nil {
-			continue
-		}
-		if err := p.e.brain.Authorize(a); err == nil || errors.Is(err, ErrUndecided) {
+		if a == nil || p.standing(s, a, again) {
 			continue
 		}
 		if f, ok := s.(*flow); ok && a.TLS == nil && !f.joined() {

@@ -17,7 +17,7 @@ func (f *flow) relay(l *link) {
 		f.refuse(CauseDrain, nil)
 		return
 	}
-	if err := f.stands(); err != nil {
+	if err := f.asOpaque(); err != nil {
 		l.drop()
 		f.refuse(CauseRefused, err)
 		return

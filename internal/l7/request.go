@@ -40,9 +40,10 @@ type request struct {
 	edited bool
 	copied bool // it is a copy for a mirror
 
-	clocks  deadlines
-	retries retries
-	copies  copies
+	clocks        deadlines
+	retries       retries
+	copies        copies
+	sooner, later *request // of the session, while they are under way
 
 	began time.Time // at ep
 	sends int       // how often it was given to a connection
@@ -224,6 +225,9 @@ func (r *request) elsewhere() {
 
 // take moves the request to another endpoint.
 func (r *request) take(ep *balance.Endpoint) {
+	if !r.permitted(ep) {
+		return
+	}
 	r.ep, r.began, r.final = ep, r.s.w.l.Now(), false
 	ep.Start()
 	r.attempt()
@@ -380,6 +384,7 @@ func (r *request) Done(_ *exchange.Exchange, why exchange.Reason) {
 	}
 	r.rec.Duration = r.s.w.l.Now().Sub(r.rec.Began)
 	r.s.w.e.rec.Request(&r.rec)
+	r.part()
 	r.s.active--
 	r.s.last = r.s.w.l.Now()
 	r.s.f.p.requests[r.s.f.dir].Add(-1)

@@ -32,6 +32,7 @@ type httpSession struct {
 	state             *tls.ConnectionState
 	last              time.Time // of the last request's end
 	active            int
+	newest            *request // of those under way
 	draining, aborted bool
 	ended             bool
 
@@ -190,15 +191,16 @@ func (s *httpSession) request(x *exchange.Exchange, h *exchange.Head, end bool) 
 	r := x.User.(*request)
 	r.start(s, h, end)
 	s.active++
+	r.join()
 	if s.route.refused != nil {
 		s.server.Drain() // not before: a client that is told at once to go elsewhere comes back without having asked
-		r.fail(CauseRefused, 403, grpcDenied, "only mutual TLS of the mesh is let in here")
+		s.route.in.refused()
+		r.fail(CauseRefused, 403, grpcDenied, refusal(s.route.refused))
 		return
 	}
-	if s.limited(r, h.Service) {
-		return
+	if r.admit() && !s.limited(r, h.Service) {
+		r.begin()
 	}
-	r.begin()
 }
 
 // serviceOf reads what a mesh peer says about the destination. It is mostly what it said the last time.

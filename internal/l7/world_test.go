@@ -12,12 +12,14 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"fairlead.io/fairlead/internal/l7/balance"
+	"fairlead.io/fairlead/internal/l7/exchange"
 	"fairlead.io/fairlead/internal/mesh"
 )
 
@@ -56,6 +58,8 @@ func descriptors() (n int) {
 type world struct {
 	t  testing.TB
 	ca *authority
+
+	denies, forbids atomic.Pointer[func(*exchange.Head) bool] // what requests are refused, by the pod and by its callers
 
 	mu    sync.Mutex
 	pods  map[netip.Addr]*testPod        // by real address
@@ -303,6 +307,25 @@ func (w *world) Authorize(a *Arrival) error {
 	}
 	return auth(a)
 }
+
+func (w *world) Client(*Arrival) any { return nil }
+
+// AuthorizeRequest answers as the test says (world.denies).
+func (w *world) AuthorizeRequest(_ *Arrival, h *exchange.Head, _ bool) error {
+	if f := w.denies.Load(); f != nil && (*f)(h) {
+		return ErrDenied
+	}
+	return nil
+}
+
+func (w *world) Permit(_ *Pod, _ *balance.Endpoint, h *exchange.Head) error {
+	if f := w.forbids.Load(); f != nil && (*f)(h) {
+		return ErrDenied
+	}
+	return nil
+}
+
+func (w *world) Policy(*Pod) any { return w.denies.Load() }
 
 func (w *world) Decided(ctx context.Context, _ *Pod) {
 	w.mu.Lock()

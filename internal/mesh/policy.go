@@ -3,15 +3,18 @@ package mesh
 import "fmt"
 
 // DefaultPolicy says whose connections a pod takes where nothing more special has been said. The zero value is PolicyAllow.
+// The numbers are those of the wire, and say nothing of strictness.
 type DefaultPolicy uint8
 
-// The default policies, the strictest last.
+// The default policies.
 const (
 	PolicyAllow         DefaultPolicy = iota // everybody's
 	PolicyAuthenticated                      // those over mutual TLS of the mesh, whatever the protocol
+	PolicyAudit                              // everybody's; what PolicyAuthenticated would have refused is counted
+	PolicyDeny                               // nobody's but what an ALLOW policy allows
 )
 
-var defaultPolicies = [...]string{"allow", "authenticated"}
+var defaultPolicies = [...]string{"allow", "authenticated", "audit", "deny"}
 
 func (p DefaultPolicy) String() string {
 	if int(p) < len(defaultPolicies) {
@@ -27,5 +30,5 @@ func ParseDefaultPolicy(s string) (DefaultPolicy, error) {
 			return DefaultPolicy(p), nil
 		}
 	}
-	return PolicyAuthenticated, fmt.Errorf("%.100q is neither %q nor %q", s, PolicyAllow, PolicyAuthenticated)
+	return PolicyAuthenticated, fmt.Errorf("%.100q is none of %q", s, defaultPolicies)
 }

@@ -47,6 +47,8 @@ type brain struct {
 	creds    *credentials
 	dialer   *Dialer
 	backends *backends
+	deciders deciders
+	metrics  *metrics // of what is decided; nothing is counted without
 }
 
 var _ l7.Brain = (*brain)(nil)
@@ -251,14 +253,17 @@ func (b *brain) checkPeer(addr netip.Addr, q identity.Peer) error {
 }
 
 // Authorize holds a connection's certificate against the table as it is now: an address that was not in it at the
-// handshake may be another's. Without a certificate the pod's policy decides.
+// handshake may be another's. Then the policies decide.
 func (b *brain) Authorize(a *l7.Arrival) error {
 	if a.TLS == nil {
-		return b.authorizePlain(a)
+		return b.decide(a, nil, a.Count)
 	}
 	peer, err := identity.PeerOf(*a.TLS)
+	if err == nil {
+		err = b.checkPeer(a.Peer.Addr(), peer)
+	}
 	if err != nil {
 		return err
 	}
-	return b.checkPeer(a.Peer.Addr(), peer)
+	return b.decide(a, nil, a.Count)
 }

@@ -31,6 +31,7 @@ func (n *node) debug() map[string]http.Handler {
 		debug.EdgesPath:      answer(func() any { return n.edgeList() }),
 		debug.IdentitiesPath: answer(func() any { return n.creds.list() }),
 		debug.EndpointsPath:  http.HandlerFunc(n.serveEndpoints),
+		debug.AuthzPath:      answer(func() any { return n.authzList() }),
 		debug.ExplainPath:    http.HandlerFunc(n.serveExplain),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"fairlead.io/fairlead/internal/l7"
@@ -206,10 +207,6 @@ func (e *explainer) inbound(src netip.Addr, port uint16) {
 	default:
 		e.step(true, "client", "%s is pod %s on node %s, outside the mesh", src, origin.Pod.Name, origin.Node)
 	}
-	err := e.b.Authorize(&l7.Arrival{Pod: e.pod, Peer: peer, Origin: origin, Port: port})
-	if err != nil {
-		e.step(origin.Mesh, "policy", "plaintext is refused (%v); mutual TLS passes", err)
-		return
-	}
-	e.step(true, "policy", "plaintext passes, and mutual TLS passes")
+	plain, mutual := e.b.explain(e.pod, src, port)
+	e.step(!strings.Contains(plain, "refused") || origin.Mesh && !strings.Contains(mutual, "refused"), "policy", "plaintext %s, and mutual TLS %s", plain, mutual)
 }

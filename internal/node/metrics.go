@@ -57,6 +57,7 @@ type metrics struct {
 	received  *series[connKey, prometheus.Counter]
 	sent      *series[connKey, prometheus.Counter]
 	lifetimes *series[connKey, prometheus.Observer]
+	verdicts  *series[verdictKey, prometheus.Counter]
 
 	rules      ruleMetrics
 	handshakes *prometheus.CounterVec
@@ -112,6 +113,7 @@ func newMetrics(reg prometheus.Registerer, names names, warn *rareLog) *metrics 
 	m.lifetimes = histogramSeries(reg, "fairlead_tcp_connection_duration_seconds", "How long connections lasted.", pairLabels, over, plain)
 	m.open = openSeries(reg, over, plain)
 	m.rules = newRuleMetrics(reg)
+	m.verdicts = verdictSeries(reg)
 	m.handshakes = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_handshakes_total",
 		Help: "TLS handshakes between nodes, by direction, result (ok, or the cause of the failure) and whether a session was resumed."}, []string{"direction", "result", "resumed"})
 	m.events = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_proxy_events_total",

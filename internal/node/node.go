@@ -139,7 +139,7 @@ func (n *node) work(ctx context.Context) error {
 	world.SubscribeAll(n.maps.on()) // before the stream begins, so that its first word is of all
 	cl := newClusters(n.cfg.Node)
 	tb := newTables(cl, world, n.cfg.Log)
-	b := &brain{world: world, clusters: cl, tables: tb, creds: n.creds, dialer: n.dialer, backends: n.maps}
+	b := &brain{world: world, clusters: cl, tables: tb, creds: n.creds, dialer: n.dialer, backends: n.maps, metrics: n.metrics}
 	n.brain.Store(b)
 	rt := newRates(world, tb)
 	engine := l7.New(l7.Config{
@@ -183,6 +183,9 @@ func (n *node) follow(ctx context.Context, world World, tb *tables, engine *l7.E
 		}
 		if again := tb.update(s); again > 0 {
 			later.Reset(again)
+		}
+		if b := n.brain.Load(); b != nil {
+			b.deciders.sweep(world.Snapshot())
 		}
 		engine.Reauthorize()
 		if world.Synced() {

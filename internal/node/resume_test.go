@@ -132,7 +132,7 @@ func newSide(t *testing.T, a *authority, ns netns, row *mesh.Pod, out, in []net.
 	s.world.apply(mesh.Delta{Pods: []*mesh.Pod{webRow}})
 	s.m, _ = testMetrics(t)
 	cl := newClusters(row.Node)
-	s.brain = &brain{world: s.world, clusters: cl, tables: newTables(cl, s.world, discard), creds: s.creds}
+	s.brain = &brain{world: s.world, clusters: cl, tables: newTables(cl, s.world, discard), creds: s.creds, metrics: s.m}
 	engine := l7.New(l7.Config{Loops: 1, Recorder: s.m, Brain: s})
 	engine.Set([]*l7.Pod{{UID: row.UID, Name: row.Name, Account: row.Account, Addrs: row.Addrs, Out: out, In: in}})
 	ctx, stop := context.WithCancel(context.Background())

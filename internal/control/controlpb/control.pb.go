@@ -73,12 +73,15 @@ func (Component) EnumDescriptor() ([]byte, []int) {
 	return file_control_proto_rawDescGZIP(), []int{0}
 }
 
-// DefaultPolicy grows stricter with its number. A node that does not know one takes the strictest that it knows.
+// DefaultPolicy is told by number alone: which is stricter the numbers do not say. A node that does not know one takes the
+// strictest that it knows: AUTHENTICATED before there were others, DENY since.
 type DefaultPolicy int32
 
 const (
 	DefaultPolicy_DEFAULT_POLICY_ALLOW         DefaultPolicy = 0
 	DefaultPolicy_DEFAULT_POLICY_AUTHENTICATED DefaultPolicy = 1
+	DefaultPolicy_DEFAULT_POLICY_AUDIT         DefaultPolicy = 2
+	DefaultPolicy_DEFAULT_POLICY_DENY          DefaultPolicy = 3
 )
 
 // Enum value maps for DefaultPolicy.
@@ -86,10 +89,14 @@ var (
 	DefaultPolicy_name = map[int32]string{
 		0: "DEFAULT_POLICY_ALLOW",
 		1: "DEFAULT_POLICY_AUTHENTICATED",
+		2: "DEFAULT_POLICY_AUDIT",
+		3: "DEFAULT_POLICY_DENY",
 	}
 	DefaultPolicy_value = map[string]int32{
 		"DEFAULT_POLICY_ALLOW":         0,
 		"DEFAULT_POLICY_AUTHENTICATED": 1,
+		"DEFAULT_POLICY_AUDIT":         2,
+		"DEFAULT_POLICY_DENY":          3,
 	}
 )
 
@@ -4745,10 +4752,12 @@ const file_control_proto_rawDesc = "" +
 	"\tComponent\x12\x19\n" +
 	"\x15COMPONENT_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10COMPONENT_KEEPER\x10\x01\x12\x13\n" +
-	"\x0fCOMPONENT_PROXY\x10\x02*K\n" +
+	"\x0fCOMPONENT_PROXY\x10\x02*~\n" +
 	"\rDefaultPolicy\x12\x18\n" +
 	"\x14DEFAULT_POLICY_ALLOW\x10\x00\x12 \n" +
-	"\x1cDEFAULT_POLICY_AUTHENTICATED\x10\x01*\\\n" +
+	"\x1cDEFAULT_POLICY_AUTHENTICATED\x10\x01\x12\x18\n" +
+	"\x14DEFAULT_POLICY_AUDIT\x10\x02\x12\x17\n" +
+	"\x13DEFAULT_POLICY_DENY\x10\x03*\\\n" +
 	"\fDistribution\x12\x14\n" +
 	"\x10DISTRIBUTION_ANY\x10\x00\x12\x1a\n" +
 	"\x16DISTRIBUTION_SAME_ZONE\x10\x01\x12\x1a\n" +

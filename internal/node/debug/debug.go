@@ -18,6 +18,7 @@ const (
 	IdentitiesPath = "/debug/identities"
 	EndpointsPath  = "/debug/endpoints"
 	ExplainPath    = "/debug/explain"
+	AuthzPath      = "/debug/authz"
 )
 
 // Name of an object in a namespace.
@@ -169,4 +170,25 @@ type Step struct {
 	Name string `json:"name"`
 	OK   bool   `json:"ok"`
 	Text string `json:"text"`
+}
+
+// Authz is what decides about a local pod.
+type Authz struct {
+	UID           string      `json:"uid"`
+	Namespace     string      `json:"namespace"`
+	Name          string      `json:"name"`
+	DefaultPolicy string      `json:"defaultPolicy"`
+	Rules         []AuthzRule `json:"rules"`
+}
+
+// AuthzRule is a rule of a policy, and how often it has decided since the pod's row or a policy has last changed. The default
+// policy has no namespace.
+type AuthzRule struct {
+	Namespace string `json:"namespace,omitempty"`
+	Policy    string `json:"policy"`
+	Action    string `json:"action,omitempty"`
+	Rule      string `json:"rule"` // its number; empty: an ALLOW is about the port and none has matched
+	Allowed   uint64 `json:"allowed"`
+	Denied    uint64 `json:"denied"`
+	Audited   uint64 `json:"audited"`
 }
