@@ -151,7 +151,8 @@ func serving(c *http.Client) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.Header.Get("X-Fairlead-Error") == "buffer_limit" {
+	switch resp.Header.Get("X-Fairlead-Error") {
+	case "buffer_limit", "limit": // the request found no room, or its answer did
 		return errTooMuch
 	}
 	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || string(body) != "served" {

@@ -5,11 +5,13 @@ package conformance
 import (
 	"flag"
 	"os"
+	"slices"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/util/sets"
 	"sigs.k8s.io/gateway-api/conformance"
 	confv1 "sigs.k8s.io/gateway-api/conformance/apis/v1"
+	"sigs.k8s.io/gateway-api/conformance/tests"
 	"sigs.k8s.io/gateway-api/conformance/utils/suite"
 	"sigs.k8s.io/gateway-api/pkg/features"
 )
@@ -24,7 +26,7 @@ var (
 
 // beside the profiles' own features, those without which tests of a mesh are skipped that no profile counts.
 var beside = []features.FeatureName{
-	features.SupportHTTPRouteResponseHeaderModification,
+	features.SupportHTTPRouteResponseHeaderModification, features.SupportHTTPRouteParentRefPort,
 	features.SupportHTTPRoute303RedirectStatusCode, features.SupportHTTPRoute307RedirectStatusCode, features.SupportHTTPRoute308RedirectStatusCode,
 }
 
@@ -39,7 +41,28 @@ func TestConformance(t *testing.T) {
 	opts.ReportOutputPath, opts.RunTest = *report, *only
 	opts.Implementation = confv1.Implementation{Organization: "fairlead", Project: "fairlead", URL: "https://fairlead.io", Version: version(t),
 		Contact: []string{"https://fairlead.io"}}
+	allAreRun(t, opts.SupportedFeatures)
 	conformance.RunConformanceWithOptions(t, opts)
+}
+
+// allAreRun wants no test of a mesh skipped for a feature that was not named.
+func allAreRun(t *testing.T, supported []features.FeatureName) {
+	t.Helper()
+	n := 0
+	for _, test := range tests.ConformanceTests {
+		if !slices.Contains(test.Features, features.SupportMesh) {
+			continue
+		}
+		n++
+		for _, f := range test.Features {
+			if !slices.Contains(supported, f) {
+				t.Errorf("%s needs %s, which is not named", test.ShortName, f)
+			}
+		}
+	}
+	if n < 22 {
+		t.Errorf("%d tests of a mesh, there were 22", n)
+	}
 }
 
 // supported are all features of a mesh.
