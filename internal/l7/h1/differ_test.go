@@ -13,6 +13,14 @@ import (
 	"fairlead.io/fairlead/internal/l7/exchange"
 )
 
+// manyOptions are more than are taken.
+var manyOptions = func() (text string) {
+	for i := range maxOptions + 1 {
+		text += "x" + strings.Repeat("y", i) + ","
+	}
+	return text
+}()
+
 // stricter are the errors for which we refuse a head that net/http's parser takes, each with the reason and a head for which it is so.
 var stricter = []struct {
 	err          error
@@ -27,6 +35,7 @@ var stricter = []struct {
 	{errVersion, "its server looks at the version behind the parser", "GET / HTTP/3.0\r\nHost: a\r\n\r\n"},
 	{errTarget, "it takes any URI for a target: other schemes, users, * and CONNECT to paths", "GET mailto:a HTTP/1.1\r\nHost: a\r\n\r\n"},
 	{errLength, "it takes lengths of 19 digits and equal ones, and bodies of CONNECT", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000000000\r\n\r\n"},
+	{errOptions, "it has no limit of them", "GET / HTTP/1.1\r\nHost: a\r\nConnection: " + manyOptions + "\r\n\r\n"},
 	{errLong, "it has no limit of lines; its server has one of heads", "GET /" + strings.Repeat("a", 17<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n"},
 	{errLarge, "it has no limit; its server has one of heads", "GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: y\r\n", 200) + "\r\n"},
 }

@@ -30,6 +30,7 @@ var (
 	errTarget  = &fault{400, "malformed request target"}
 	errLong    = &fault{414, "request line too long"}
 	errLarge   = &fault{431, "header too large"}
+	errOptions = &fault{431, "too many options in Connection"}
 	errVersion = &fault{505, "HTTP version not supported"}
 	errHost    = &fault{400, "missing, repeated or malformed Host"}
 	errLength  = &fault{400, "malformed or repeated Content-Length"}

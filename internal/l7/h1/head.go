@@ -2,6 +2,7 @@ package h1
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"fairlead.io/fairlead/internal/l7/exchange"
@@ -148,7 +149,7 @@ func (f *facts) note(field *exchange.Field) (bool, error) {
 	case exchange.AboutCoding:
 		f.coding, f.codings = value, f.codings+1
 	case exchange.AboutConnection:
-		f.connection(value)
+		return false, f.connection(value)
 	case exchange.AboutUpgrade:
 		if f.upgrade != "" {
 			f.upgrade += ", "
@@ -163,7 +164,7 @@ func (f *facts) note(field *exchange.Field) (bool, error) {
 	return false, nil
 }
 
-func (f *facts) connection(value string) {
+func (f *facts) connection(value string) error {
 	for o := range strings.SplitSeq(value, ",") {
 		o = strings.Trim(o, " \t")
 		switch about := exchange.About(o); {
@@ -176,10 +177,19 @@ func (f *facts) connection(value string) {
 		case o == "", about == exchange.AboutTE, about == exchange.AboutHost, about == exchange.AboutLength, about == exchange.AboutCoding:
 			// TE has been dealt with; the others are not the client's to take away.
 		default:
-			f.options = append(f.options, o)
+			if !slices.Contains(f.options, o) {
+				f.options = append(f.options, o)
+			}
+			if len(f.options) > maxOptions {
+				return errOptions
+			}
 		}
 	}
+	return nil
 }
+
+// maxOptions bounds the names in Connection: each is compared with each field.
+const maxOptions = 32
 
 func (f *facts) dropOptions(fields []exchange.Field) []exchange.Field {
 	kept := fields[:0]

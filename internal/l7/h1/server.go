@@ -90,7 +90,7 @@ func (s *Server) Drain() {
 
 func (s *Server) farewell() {
 	s.stopFarewell = nil
-	if s.Idle() && s.scan.at == 0 {
+	if s.Idle() && s.stopTimer == nil { // no head has begun
 		s.end()
 	}
 }

@@ -53,7 +53,7 @@ func (c *clientRole) final(st *stream, h *exchange.Head, end bool) error {
 	if !accepted {
 		st.tunnel = false
 	}
-	st.responded, st.remoteEnd = true, end
+	st.responded, st.remoteEnd, c.served = true, end, true
 	st.x.ResponseHead(h, end)
 	if end {
 		c.endResponse(st)
@@ -113,7 +113,7 @@ func (c *clientRole) lost(st *stream, why exchange.Reason) {
 	if st.remoteEnd {
 		why = exchange.Reason{}
 	}
-	why.Reused = why.Code == exchange.CodeClosed && !why.Unprocessed && c.served > 1 && !st.responded
+	why.Reused = why.Code == exchange.CodeClosed && !why.Unprocessed && c.served && !st.responded && st.interim == 0
 	st.x.ResponseReset(why)
 }
 
@@ -137,6 +137,8 @@ func (c *clientRole) goAway(last uint32) {
 	}
 	c.drained()
 }
+
+func (c *clientRole) lastSaid() bool { return false }
 
 // dropKey and dropAccept remove what only the HTTP/1.1 handshake of WebSocket has (RFC 8441 section 5.1).
 func dropKey(f []exchange.Field) []exchange.Field { return drop(f, "sec-websocket-key") }

@@ -18,6 +18,8 @@ type role interface {
 	// freed says that a stream has ended.
 	freed()
 	goAway(last uint32)
+	// lastSaid tells whether a server has said which stream is its last.
+	lastSaid() bool
 }
 
 // block is what came with a header block.
@@ -48,6 +50,7 @@ type conn struct {
 	ended    past   // streams that both ends have closed
 	reset    past   // streams that we have reset
 	lastPeer uint32 // the highest stream number that was used
+	named    uint32 // a server's: what its last GOAWAY has named, once that is out
 
 	sendWindow, peerWindow int64
 	recv                   window
@@ -59,7 +62,7 @@ type conn struct {
 	fragment              []byte
 
 	goingAway, dead bool
-	served          int
+	served          bool // a client's: it has had a response
 	flood           flood
 	ping            pinger
 	drainStop       func()
@@ -193,8 +196,11 @@ func (c *conn) fatal(err error) {
 		why = ce.code
 	}
 	last := c.lastPeer
-	if !c.server {
+	switch {
+	case !c.server:
 		last = 0
+	case c.role.lastSaid():
+		last = c.named // never more than before (RFC 9113 section 6.8)
 	}
 	c.writeGoAway(last, why)
 	c.down(exchange.Reason{Code: reasonCode(why), Detail: text})

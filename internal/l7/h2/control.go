@@ -22,11 +22,10 @@ func (c *conn) onSettings(f *frame) error {
 	if err := c.settings(f.payload); err != nil {
 		return err
 	}
-	first := !c.sawSettings
 	c.sawSettings = true
 	c.writeFrame(frameSettings, flagAck, 0, nil)
-	if first && !c.server {
-		c.role.freed()
+	if !c.server {
+		c.role.freed() // there may be more streams now, or CONNECT
 	}
 	c.pump()
 	return nil

@@ -27,8 +27,8 @@ type ServerConfig struct {
 // Server is the downstream end: it reads requests, many at a time, and writes their responses.
 type Server struct {
 	conn
-	cfg   ServerConfig
-	final bool // the last GOAWAY is out
+	cfg  ServerConfig
+	over bool // the last GOAWAY is out
 }
 
 // NewServer makes a server for a connection that a client has opened, and sends its settings.
@@ -54,7 +54,7 @@ func (s *Server) Upgraded(h *exchange.Head, settings []byte) {
 // Drain takes no more requests, in two steps (RFC 9113 section 6.8): a GOAWAY that still allows all, and after one
 // round trip, or a second, one that names the last request taken. The connection closes behind the last response.
 func (s *Server) Drain() {
-	if s.dead || s.ping.onDrain != nil || s.final {
+	if s.dead || s.ping.onDrain != nil || s.over {
 		return
 	}
 	s.writeGoAway(maxWindow, codeNone)
@@ -64,12 +64,12 @@ func (s *Server) Drain() {
 }
 
 func (s *Server) lastCall() {
-	if s.dead || s.final {
+	if s.dead || s.over {
 		return
 	}
 	s.ping.onDrain = nil
-	s.final, s.goingAway = true, true
-	s.writeGoAway(s.lastPeer, codeNone)
+	s.over, s.goingAway, s.named = true, true, s.lastPeer
+	s.writeGoAway(s.named, codeNone)
 	s.drained()
 }
 
@@ -98,10 +98,12 @@ func (s *serverRole) headers(id uint32, fields []exchange.Field, how block) erro
 		}
 		return fatal(codeProtocol, "stream number does not grow")
 	}
-	if s.final {
-		return s.flood.control(s.t.Loop().Now(), &s.lim) // crossed our GOAWAY
-	}
 	s.lastPeer = id
+	if s.over { // it has crossed our GOAWAY, as what follows of it will (RFC 9113 section 6.8)
+		s.reset.add(id)
+		s.flood.excuse(behindReset)
+		return s.flood.control(s.t.Loop().Now(), &s.lim)
+	}
 	if len(s.streams) >= int(s.lim.Streams) {
 		return s.refuse(id, codeRefused)
 	}
@@ -204,3 +206,5 @@ func (s *serverRole) payee(st *stream) exchange.Side { return st.x.Up }
 func (s *serverRole) freed() { s.drained() }
 
 func (s *serverRole) goAway(uint32) {}
+
+func (s *serverRole) lastSaid() bool { return s.over }

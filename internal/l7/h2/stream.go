@@ -44,7 +44,6 @@ func (c *conn) newStream(id uint32, x *exchange.Exchange) *stream {
 	st.id, st.x, st.length, st.sendWindow = id, x, -1, c.peerWindow
 	st.recv = window{size: int64(c.lim.StreamWindow), left: max(int64(c.lim.StreamWindow), defaultWindow)} // the peer may not have seen our settings
 	c.streams[id] = st
-	c.served++
 	return st
 }
 
@@ -183,7 +182,9 @@ func (c *conn) pump() {
 			}
 			continue
 		}
-		c.turn(st)
+		if !c.turn(st) {
+			break
+		}
 	}
 	c.pumping = false
 }
@@ -199,13 +200,15 @@ func (c *conn) anyEnd() bool {
 	return false
 }
 
-// turn sends one frame of a waiting stream, and its end if that was the last.
-func (c *conn) turn(st *stream) {
+// turn sends one frame of a waiting stream, and its end if that was the last. It is false if nothing could go out: the budget is
+// that of other loops too, and may have become tight since it was looked at.
+func (c *conn) turn(st *stream) bool {
 	rest := st.queue[st.head:]
 	n := 0
 	if len(rest) > 0 || st.trailers == nil {
 		if n = c.push(st, rest, st.ending && st.trailers == nil); n < 0 {
-			n = 0
+			c.list(st)
+			return false
 		}
 	}
 	st.head += n
@@ -223,6 +226,7 @@ func (c *conn) turn(st *stream) {
 	if st.localEnd && !st.gone {
 		c.endLocal(st)
 	}
+	return true
 }
 
 // pay gives the other side credit for n bytes that have gone out, or never will.
