@@ -43,6 +43,7 @@ type options struct {
 	only                          *regexp.Regexp
 	rounds, seconds               int
 	quick, peers                  bool
+	rules                         bool // routes and policies are in force
 }
 
 func (o options) wants(what string) bool { return o.only.MatchString(what) }
@@ -76,6 +77,7 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.quick, "quick", false, "three rounds of two seconds, of our peers HAProxy alone, and no cases that take long, but idle_node: under five minutes")
 	f.BoolVar(&o.peers, "peers", false, "with --quick: nginx, ReverseProxy and Envoy too")
 	only := f.String("case", "", "regular expression: the cases to run, as case/load, "+extraNames())
+	f.BoolVar(&o.rules, "rules", false, "with 50 rules of routes and 20 policies in force for what is asked")
 	f.IntVar(&o.rounds, "rounds", 0, "how often each contender has its turn, and three times at most nginx, ReverseProxy, Envoy, and everybody in what takes long; 5, or 3 with --quick")
 	f.StringVar(&o.bin, "bin", "bin", "directory of the programs")
 	f.StringVar(&o.profile, "profile", "", "directory for profiles of the proxies under saturation, in runs that are not counted")

@@ -109,7 +109,15 @@ func (s *stage) set(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.waitMesh(ctx)
+	if s.o.rules {
+		if err := s.lab.SetManifest("rules", rules(meshed, "origin")+rules(meshed, "local")); err != nil {
+			return err
+		}
+	}
+	if err := s.waitMesh(ctx); err != nil || !s.o.rules {
+		return err
+	}
+	return s.waitRules(ctx)
 }
 
 func (s *stage) addPods(ctx context.Context) (err error) {

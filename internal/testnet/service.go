@@ -43,6 +43,19 @@ func (l *Lab) DeleteService(namespace, name string) error {
 	return l.syncLocked()
 }
 
+// SetManifest puts objects of any kind into the cluster, as YAML, in the place of those of that name before; an empty text takes them
+// away.
+func (l *Lab) SetManifest(name, text string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if text == "" {
+		delete(l.world.manifests, name)
+	} else {
+		l.world.manifests[name] = []byte(text)
+	}
+	return l.syncLocked()
+}
+
 // LabelNamespace sets labels of a namespace, and makes it first if need be. An empty value removes a label.
 func (l *Lab) LabelNamespace(name string, labels map[string]string) error {
 	l.mu.Lock()

@@ -26,6 +26,7 @@ type world struct {
 	pods       map[string]*corev1.Pod
 	services   map[string]*corev1.Service
 	slices     map[string]*discoveryv1.EndpointSlice // made from pods and services
+	manifests  map[string][]byte                     // objects of other kinds, as they are written
 	live       map[string]*Pod                       // what has a network namespace
 	ips        int                                   // ClusterIPs given out so far
 	nodePorts  int
@@ -34,7 +35,7 @@ type world struct {
 func newWorld(dir string) *world {
 	return &world{dir: dir, shown: map[string][]byte{}, namespaces: map[string]*corev1.Namespace{}, nodes: map[string]*corev1.Node{},
 		accounts: map[string]*corev1.ServiceAccount{}, pods: map[string]*corev1.Pod{}, services: map[string]*corev1.Service{},
-		slices: map[string]*discoveryv1.EndpointSlice{}, live: map[string]*Pod{}}
+		slices: map[string]*discoveryv1.EndpointSlice{}, manifests: map[string][]byte{}, live: map[string]*Pod{}}
 }
 
 func key(namespace, name string) string { return namespace + "/" + name }
@@ -104,6 +105,9 @@ func (w *world) files() map[string]any {
 	for k, o := range w.slices {
 		put("endpointslice", k, o)
 	}
+	for name, text := range w.manifests {
+		files["manifest-"+name+".yaml"] = text
+	}
 	return files
 }
 
@@ -111,9 +115,12 @@ func (w *world) files() map[string]any {
 func (w *world) show() error {
 	files := w.files()
 	for name, object := range files {
-		b, err := yaml.Marshal(object)
-		if err != nil {
-			return fmt.Errorf("encode %s: %w", name, err)
+		b, written := object.([]byte)
+		if !written {
+			var err error
+			if b, err = yaml.Marshal(object); err != nil {
+				return fmt.Errorf("encode %s: %w", name, err)
+			}
 		}
 		if bytes.Equal(b, w.shown[name]) {
 			continue
