@@ -31,7 +31,7 @@ func TestRulesCompile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range w.Problems() {
-		if !strings.Contains(p.Err.Error(), "matches no pod") { // there are none here
+		if !strings.Contains(p.Err.Error(), "It is about no pod") { // there are none here
 			t.Errorf("%v", p)
 		}
 	}

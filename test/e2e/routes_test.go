@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fairlead.io/fairlead/test/system/cmd/load/tally"
 )
 
 // TestRoutes sends traffic where routes say, and refuses what policies refuse.
@@ -247,8 +249,13 @@ spec:
 %s`, ns, spec))
 	}
 	policy("  faults: [{percent: 25, abort: {httpStatus: 418}}]\n")
+	probes := 0
+	probe := func(more ...string) tally.Report {
+		probes++
+		return call(t, ns, fmt.Sprint("probe-", probes), lab.nodes[0], "h1", "app:80", more...)
+	}
 	eventually(t, 30*time.Second, "faults", func() error {
-		r := call(t, ns, "probe", lab.nodes[0], "h1", "app:80", "-calls=50")
+		r := probe("-calls=50")
 		if r.Status[418] == 0 {
 			return fmt.Errorf("no fault in %v", r)
 		}
@@ -260,7 +267,7 @@ spec:
 	}
 	policy("  rateLimit: {total: {requests: 20}}\n")
 	eventually(t, 30*time.Second, "limits", func() error {
-		r := call(t, ns, "probe", lab.nodes[0], "h1", "app:80", "-calls=100", "-rate=100")
+		r := probe("-calls=100", "-rate=100")
 		if r.Status[429] == 0 {
 			return fmt.Errorf("nothing was refused: %v", r)
 		}
@@ -268,7 +275,7 @@ spec:
 	})
 	lab.kubectl(t, "-n", ns, "delete", "trafficpolicy", "app")
 	eventually(t, 30*time.Second, "no policy any more", func() error {
-		if r := call(t, ns, "probe", lab.nodes[0], "h1", "app:80", "-calls=50"); r.Bad() > 0 {
+		if r := probe("-calls=50"); r.Bad() > 0 {
 			return fmt.Errorf("%v", r)
 		}
 		return nil
@@ -309,7 +316,12 @@ spec:
 	}
 	mustFail(t, "opaque bytes of who is not allowed", call(t, other, "theirs-tcp", lab.nodes[0], "tcp", "app."+ns+":9000"))
 	for name, l := range live {
-		r := l.end(t)
+		var r tally.Report
+		if name == "theirs-stream" { // which has ended by itself
+			r = l.wait(t, 30*time.Second)
+		} else {
+			r = l.end(t)
+		}
 		switch {
 		case strings.HasPrefix(name, "mine"):
 			mustFlawless(t, name, r, 20)
