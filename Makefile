@@ -50,7 +50,7 @@ registry-given: # before anything is built for a push
 images: $(if $(filter push,$(MAKECMDGOALS)),| registry-given)
 
 demo: build plugins ## two nodes, one controller and the vote application: ARGS="--once" or ARGS="--once --mesh=off"
-	@$(BIN)/demo --bin $(BIN. $(ARGS)
+	@$(BIN)/demo --bin $(BIN) $(ARGS)
 
 test: packages ## all tests; as root the kernel, node and system tests too. Two at a time: those of whole nodes wait most of their time
 	$(MAKE) -j2 -O system alone
@@ -91,7 +91,7 @@ cluster-build: ## build the launcher of the cluster into bin/; cluster builds th
 	cd test/cluster && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/ ./cmd/cluster
 
 cluster: cluster-build ## a real Kubernetes on this machine, as root: NODES=2 ARGS="--dual-stack"; the first build takes 10 minutes or more
-	$(BIN)/cluster up --nodes $(NODES. $(ARGS)
+	$(BIN)/cluster up --nodes $(NODES) $(ARGS)
 
 cluster-down: cluster-build ## end the cluster; nothing of it is left
 	$(BIN)/cluster down
@@ -125,12 +125,12 @@ bench: build plugins ## what a request costs beside other proxies, as root: ARGS
 	@test/packages haproxy nghttp2-client nginx-light python3-venv
 	@mkdir -p $(BIN)/bench
 	cd bench && $(GO) vet ./... && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/bench/ ./...
-	@$(BIN)/bench/bench --bin $(BIN. $(ARGS)
+	@$(BIN)/bench/bench --bin $(BIN) $(ARGS)
 
 soak: build plugins ## ten minutes at half load while everything comes and goes, as root: SOAK=60s; ARGS=noisy for a noisy neighbour instead
 	@mkdir -p $(BIN)/bench
 	cd bench && $(GO) vet ./... && $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/bench/ ./cmd/soak ./cmd/drive
-	@$(BIN)/bench/soak --bin $(BIN) --for=$(SOAK. $(ARGS)
+	@$(BIN)/bench/soak --bin $(BIN) --for=$(SOAK) $(ARGS)
 
 LINTED := . test/system test/cluster test/crds test/e2e bench deploy/images
 lint: ## golangci-lint, pinned in test/tools, in every module that has code of ours
