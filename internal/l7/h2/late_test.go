@@ -121,13 +121,14 @@ func TestReused(t *testing.T) {
 		return (&peer{}).frame(frameHeaders, flagEndHeaders|flags, id, newPeer(false).fields(":status", status)).Bytes()
 	}
 	for name, tt := range map[string]struct {
-		served, interim bool
-		want            bool
+		served, begun, interim bool
+		want                   bool
 	}{
-		"it has served":               {true, false, true},
-		"it has not":                  {false, false, false},
-		"something of an answer came": {true, true, false},
-		"both":                        {false, true, false},
+		"it has served":               {served: true, want: true},
+		"it has not":                  {},
+		"it has only begun to":        {begun: true},
+		"something of an answer came": {served: true, interim: true},
+		"both":                        {interim: true},
 	} {
 		w := &wiretest.Wire{}
 		c := NewClient(w, ClientConfig{})
@@ -139,6 +140,9 @@ func TestReused(t *testing.T) {
 			id += 2
 		}
 		send(c) // another that is under way says nothing
+		if tt.begun {
+			w.Feed(c, answer(id, "200", 0), 1<<20)
+		}
 		id += 2
 		r := send(c)
 		if tt.interim {
