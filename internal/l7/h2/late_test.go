@@ -17,10 +17,16 @@ func TestFramesBehindTheLastGoAway(t *testing.T) {
 		"data":       func(p *peer) { p.frame(frameData, flagEndStream, 3, "abc") },
 		"reset":      func(p *peer) { p.frame(frameReset, 0, 3, u32(8)) },
 		"window":     func(p *peer) { p.frame(frameWindow, 0, 3, u32(100)) },
-		"another":    func(p *peer) { p.frame(frameData, flagEndStream, 3, "abc").get(5) },
+		"trailers":   func(p *peer) { p.frame(frameHeaders, flagEndHeaders|flagEndStream, 3, p.fields("x", "y")) },
+		"many": func(p *peer) {
+			for range 6 {
+				p.frame(frameWindow, 0, 3, u32(100))
+			}
+		},
+		"another": func(p *peer) { p.frame(frameData, flagEndStream, 3, "abc").get(5) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, w, all := held(t, ServerConfig{})
+			s, w, all := held(t, ServerConfig{Limits: exchange.Limits{Controls: 4}})
 			p := newPeer(true)
 			w.Feed(s, p.get(1).Bytes(), 1<<20)
 			s.Drain()
