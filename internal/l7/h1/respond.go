@@ -237,7 +237,7 @@ func (s *Server) Reset(x *exchange.Exchange, why exchange.Reason) {
 func (s *Server) dropRest() {
 	s.forget()
 	s.unpaid = 0
-	if !s.persist || s.expect && !s.gotBody {
+	if !s.persist { // also if an expected body has not begun to come
 		s.end()
 		return
 	}

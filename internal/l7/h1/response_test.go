@@ -45,6 +45,7 @@ func TestResponses(t *testing.T) {
 		{"equal lengths", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi", "[{Content-Length 2}] 2 end=false\nhi\nend\n"},
 		{"two lengths", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi", ""},
 		{"length and chunks", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ""},
+		{"many options", "GET", "HTTP/1.1 200 OK\r\nConnection: " + manyOptions + "\r\nContent-Length: 0\r\n\r\n", ""},
 		{"coding", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", ""},
 		{"unasked 101", "GET", "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", ""},
 		{"fold", "GET", "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", ""},

@@ -53,7 +53,7 @@ func (c *clientRole) final(st *stream, h *exchange.Head, end bool) error {
 	if !accepted {
 		st.tunnel = false
 	}
-	st.responded, st.remoteEnd, c.served = true, end, true
+	st.responded, st.remoteEnd = true, end
 	st.x.ResponseHead(h, end)
 	if end {
 		c.endResponse(st)
@@ -77,6 +77,7 @@ func (c *clientRole) trailers(st *stream, fields []exchange.Field, how block) er
 }
 
 func (c *clientRole) data(st *stream, b []byte, end bool) {
+	c.served = c.served || end
 	st.x.ResponseData(b, end)
 	if end && !st.gone && !st.localEnd {
 		c.linger(st)
@@ -84,6 +85,7 @@ func (c *clientRole) data(st *stream, b []byte, end bool) {
 }
 
 func (c *clientRole) endResponse(st *stream) {
+	c.served = true
 	if st.gone {
 		return
 	}

@@ -62,7 +62,7 @@ type conn struct {
 	fragment              []byte
 
 	goingAway, dead bool
-	served          bool // a client's: it has had a response
+	served          bool // a client's: it has had a whole response
 	flood           flood
 	ping            pinger
 	drainStop       func()

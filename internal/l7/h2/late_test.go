@@ -17,10 +17,16 @@ func TestFramesBehindTheLastGoAway(t *testing.T) {
 		"data":       func(p *peer) { p.frame(frameData, flagEndStream, 3, "abc") },
 		"reset":      func(p *peer) { p.frame(frameReset, 0, 3, u32(8)) },
 		"window":     func(p *peer) { p.frame(frameWindow, 0, 3, u32(100)) },
-		"another":    func(p *peer) { p.frame(frameData, flagEndStream, 3, "abc").get(5) },
+		"trailers":   func(p *peer) { p.frame(frameHeaders, flagEndHeaders|flagEndStream, 3, p.fields("x", "y")) },
+		"many": func(p *peer) {
+			for range 6 {
+				p.frame(frameWindow, 0, 3, u32(100))
+			}
+		},
+		"another": func(p *peer) { p.frame(frameData, flagEndStream, 3, "abc").get(5) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, w, all := held(t, ServerConfig{})
+			s, w, all := held(t, ServerConfig{Limits: exchange.Limits{Controls: 4}})
 			p := newPeer(true)
 			w.Feed(s, p.get(1).Bytes(), 1<<20)
 			s.Drain()
@@ -121,13 +127,14 @@ func TestReused(t *testing.T) {
 		return (&peer{}).frame(frameHeaders, flagEndHeaders|flags, id, newPeer(false).fields(":status", status)).Bytes()
 	}
 	for name, tt := range map[string]struct {
-		served, interim bool
-		want            bool
+		served, begun, interim bool
+		want                   bool
 	}{
-		"it has served":               {true, false, true},
-		"it has not":                  {false, false, false},
-		"something of an answer came": {true, true, false},
-		"both":                        {false, true, false},
+		"it has served":               {served: true, want: true},
+		"it has not":                  {},
+		"it has only begun to":        {begun: true},
+		"something of an answer came": {served: true, interim: true},
+		"both":                        {interim: true},
 	} {
 		w := &wiretest.Wire{}
 		c := NewClient(w, ClientConfig{})
@@ -139,6 +146,9 @@ func TestReused(t *testing.T) {
 			id += 2
 		}
 		send(c) // another that is under way says nothing
+		if tt.begun {
+			w.Feed(c, answer(id, "200", 0), 1<<20)
+		}
 		id += 2
 		r := send(c)
 		if tt.interim {
