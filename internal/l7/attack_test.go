@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -147,6 +148,9 @@ func (s *siege) during(framed bool, ceiling uint64, attack func()) {
 // serving calls once.
 func serving(c *http.Client) error {
 	resp, err := c.Get("http://svc.test/")
+	if errors.Is(err, syscall.ECONNRESET) { // a connection that comes when there is no room
+		return fmt.Errorf("%w: %w", errTooMuch, err)
+	}
 	if err != nil {
 		return err
 	}
