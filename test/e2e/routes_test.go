@@ -29,6 +29,7 @@ func testRouted(t *testing.T) {
 		{"status", testRouteStatus},
 		{"faults-and-limits", testFaultsAndLimits},
 		{"authorization", testAuthorization},
+		{"examples", testExamples},
 	})
 }
 
@@ -280,6 +281,49 @@ spec:
 		}
 		return nil
 	})
+}
+
+// testExamples applies the manifests of the tasks as they are to the vote application, and takes them back. The application goes on
+// under all that is meant to let it.
+func testExamples(t *testing.T) {
+	const dir = "../../examples/tasks/"
+	for _, task := range []struct {
+		files      []string
+		kind, name string
+		disturbs   bool
+	}{
+		{files: []string{"versions", "canary"}, kind: "grpcroute", name: "catalog"},
+		{files: []string{"versions", "ab-by-header"}, kind: "grpcroute", name: "catalog"},
+		{files: []string{"retries"}, kind: "trafficpolicy", name: "catalog-retries"},
+		{files: []string{"timeouts"}, kind: "httproute", name: "front"},
+		{files: []string{"circuit-breaking"}, kind: "trafficpolicy", name: "catalog-breaker"},
+		{files: []string{"fault-injection"}, kind: "trafficpolicy", name: "catalog-faults", disturbs: true},
+		{files: []string{"rate-limit"}, kind: "trafficpolicy", name: "front-limit"},
+		{files: []string{"allow-one-caller", "deny-by-default"}, kind: "authorizationpolicy", name: "deny-by-default"},
+	} {
+		before := bot(t)
+		var args []string
+		for _, f := range task.files {
+			lab.kubectl(t, "apply", "-f", dir+f+".yaml")
+			args = append(args, "-f", dir+f+".yaml")
+			if f == "versions" {
+				lab.kubectl(t, "-n", voteNamespace, "rollout", "status", "deploy/catalog-v2", "--timeout=60s")
+				pauseFor(t, 2*time.Second) // until its endpoints are known
+			}
+		}
+		eventually(t, 30*time.Second, task.kind+" "+task.name+" is accepted", func() error {
+			got, err := conditions(t, task.kind, voteNamespace, task.name)
+			if err == nil && (!strings.Contains(got, "Accepted=True/Accepted") || strings.Contains(got, "older version")) {
+				err = fmt.Errorf("%q", got)
+			}
+			return err
+		})
+		pauseFor(t, 4*time.Second)
+		if now := bot(t); now.Unexpected != before.Unexpected && !task.disturbs {
+			t.Errorf("%v: the bot lost %d requests: %s %v", task.files, now.Unexpected-before.Unexpected, now.LastError, now.Other)
+		}
+		lab.kubectl(t, append([]string{"delete", "--timeout=60s"}, args...)...)
+	}
 }
 
 // testAuthorization: who is not allowed is refused, on new connections and on those that live, within two seconds.
