@@ -305,7 +305,7 @@ func testExamples(t *testing.T) {
 		var args []string
 		for _, f := range task.files {
 			lab.kubectl(t, "apply", "-f", dir+f+".yaml")
-			args = append(args, "-f", dir+f+".yaml")
+			args = append([]string{"-f", dir + f + ".yaml"}, args...) // what leads somewhere goes before where it leads
 			if f == "versions" {
 				lab.kubectl(t, "-n", voteNamespace, "rollout", "status", "deploy/catalog-v2", "--timeout=60s")
 				pauseFor(t, 2*time.Second) // until its endpoints are known
@@ -323,6 +323,7 @@ func testExamples(t *testing.T) {
 			t.Errorf("%v: the bot lost %d requests: %s %v", task.files, now.Unexpected-before.Unexpected, now.LastError, now.Other)
 		}
 		lab.kubectl(t, append([]string{"delete", "--timeout=60s"}, args...)...)
+		pauseFor(t, 2*time.Second) // the bot tells every second how it went
 	}
 }
 
