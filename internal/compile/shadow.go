@@ -8,6 +8,9 @@ import (
 	"fairlead.io/fairlead/internal/mesh"
 )
 
+// reasonShadowed begins what is said of such a rule, as the reasons of conditions begin other problems.
+const reasonShadowed = "Shadowed"
+
 // maxCompared bounds how many matches of a port are compared with each other, as each is with all before it.
 const maxCompared = 1000
 
@@ -19,8 +22,8 @@ func (w *World) shadowProblems() (out []Problem) {
 			for _, s := range shadowed(p) {
 				r, by := &p.Rules[s.rule], &p.Rules[s.by]
 				o := w.objects[Key{Kind: Kind(r.Kind.String()), Namespace: r.Route.Namespace, Name: r.Route.Name}]
-				out = append(out, problems(o, []error{fmt.Errorf("Shadowed: no request to Service %s, port %d, ever meets rule %d: rule %d of %s %s takes what it matches before",
-					row.Service, p.Port, r.Index, by.Index, by.Kind, by.Route)})...)
+				out = append(out, problems(o, []error{fmt.Errorf("%s: no request to Service %s, port %d, ever meets rule %d: rule %d of %s %s takes what it matches before",
+					reasonShadowed, row.Service, p.Port, r.Index, by.Index, by.Kind, by.Route)})...)
 			}
 		}
 	}
