@@ -16,16 +16,26 @@ const maxCompared = 1000
 
 // shadowProblems are rules that no request ever meets.
 func (w *World) shadowProblems() (out []Problem) {
-	for _, row := range w.routes.rows {
-		for i := range row.Ports {
+	for name, ports := range w.routes.shadows {
+		row := w.routes.rows[name]
+		for i, found := range ports {
 			p := &row.Ports[i]
-			for _, s := range shadowed(p) {
+			for _, s := range found {
 				r, by := &p.Rules[s.rule], &p.Rules[s.by]
 				o := w.objects[Key{Kind: Kind(r.Kind.String()), Namespace: r.Route.Namespace, Name: r.Route.Name}]
 				out = append(out, problems(o, []error{fmt.Errorf("%s: no request to Service %s, port %d, ever meets rule %d: rule %d of %s %s takes what it matches before",
 					reasonShadowed, row.Service, p.Port, r.Index, by.Index, by.Kind, by.Route)})...)
 			}
 		}
+	}
+	return out
+}
+
+// shadowsOf looks for them in each port of a row, once: problems are asked for often.
+func shadowsOf(row *mesh.Routes) [][]shadow {
+	out := make([][]shadow, len(row.Ports))
+	for i := range row.Ports {
+		out[i] = shadowed(&row.Ports[i])
 	}
 	return out
 }
