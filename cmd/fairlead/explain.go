@@ -19,25 +19,56 @@ import (
 )
 
 func (t *tool) explainCommand() *cobra.Command {
+	var asked request
 	cmd := &cobra.Command{
 		Use:     "explain SRC DST",
 		GroupID: "see",
-		Short:   "what would become of a connection, decision by decision",
+		Short:   "what would become of a connection or request, decision by decision",
 		Long: `Walks a connection from a pod to a destination: is it in the mesh, is its traffic given to the proxy, who is it, what does the
 address stand for, which endpoint would be chosen, how is it secured, and what does the other node say to it?
 
 The answers come from the proxies of both nodes, by the functions that decide on real connections. Nothing is sent.
 
+With --path, --method or --header it walks a request through routes and policies too: which rule it meets, which backends and
+weights the rule has, what TrafficPolicies make of it and which of them each part is from, and whether the other side lets it in.
+
 SRC is a pod, or KIND/NAME of a workload. DST is SERVICE[.NAMESPACE][:PORT], pod/NAME:PORT or ADDRESS:PORT.`,
 		Example: `  fairlead explain -n shop deploy/web cart:8080
   fairlead explain -n shop web-0 pod/cart-0:8080
+  fairlead explain -n shop deploy/web cart:8080 --method POST --path /items --header 'x-user: canary'
   fairlead explain -n shop web-0 93.184.216.34:443`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: t.completeNames(aPod),
-		RunE:              func(cmd *cobra.Command, args []string) error { return t.explain(cmd.Context(), args[0], args[1]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return t.explain(cmd.Context(), args[0], args[1], asked)
+		},
 	}
 	t.formats(cmd, "table", "wide", "json")
+	f := cmd.Flags()
+	f.StringVar(&asked.method, "method", "", "method of the request that is asked about; GET without")
+	f.StringVar(&asked.path, "path", "", "its path, with its query; / without")
+	f.StringArrayVar(&asked.headers, "header", nil, "a header field of it, as NAME:VALUE; may be repeated")
 	return cmd
+}
+
+// request is what is asked about beside the connection; the zero value is nothing.
+type request struct {
+	method, path string
+	headers      []string
+}
+
+// on puts it into a question.
+func (r *request) on(query url.Values) url.Values {
+	if r.method != "" {
+		query.Set("method", r.method)
+	}
+	if r.path != "" {
+		query.Set("path", r.path)
+	}
+	if len(r.headers) > 0 {
+		query["header"] = r.headers
+	}
+	return query
 }
 
 // walk is an explanation, as it comes together.
@@ -49,6 +80,7 @@ type walk struct {
 	Server  *part `json:"server,omitempty"` // where the other end is a pod of the mesh
 	src     *corev1.Pod
 	address netip.AddrPort
+	request request
 }
 
 // part is what one side says.
@@ -61,12 +93,12 @@ func (p *part) add(ok bool, name, format string, args ...any) {
 	p.Steps = append(p.Steps, debug.Step{Name: name, OK: ok, Text: fmt.Sprintf(format, args...)})
 }
 
-func (t *tool) explain(ctx context.Context, src, dst string) error {
+func (t *tool) explain(ctx context.Context, src, dst string, asked request) error {
 	c, err := t.connect()
 	if err != nil {
 		return err
 	}
-	w := &walk{t: t, f: t.fleet(c)}
+	w := &walk{t: t, f: t.fleet(c), request: asked}
 	if w.src, err = t.findPod(ctx, c, src); err != nil {
 		return err
 	}
@@ -80,9 +112,10 @@ func (t *tool) explain(ctx context.Context, src, dst string) error {
 	if w.address, err = w.resolve(ctx, dst); err != nil {
 		return err
 	}
-	if err := w.ask(ctx, &w.Source, w.src, url.Values{"dst": {w.address.String()}}); err != nil {
+	if err := w.ask(ctx, &w.Source, w.src, w.request.on(url.Values{"dst": {w.address.String()}})); err != nil {
 		return err
 	}
+	w.origins(ctx)
 	if err := w.server(ctx); err != nil {
 		return err
 	}
@@ -177,7 +210,7 @@ func (w *walk) ask(ctx context.Context, p *part, pod *corev1.Pod, query url.Valu
 		if t.Err == nil {
 			p.Node = t.What.Node
 			p.Steps = append(p.Steps, t.What.Steps...)
-			p.Service, p.Endpoint = t.What.Service, t.What.Endpoint
+			p.Service, p.Endpoint, p.Treatment = t.What.Service, t.What.Endpoint, t.What.Treatment
 			return nil
 		}
 	}
@@ -211,7 +244,7 @@ func (w *walk) server(ctx context.Context) error {
 		return err
 	}
 	w.Server = &part{Of: pod.Namespace + "/" + pod.Name, Explanation: &debug.Explanation{Node: pod.Spec.NodeName}}
-	return w.ask(ctx, w.Server, pod, url.Values{"src": {w.src.Status.PodIP}, "port": {fmt.Sprint(at.Port())}})
+	return w.ask(ctx, w.Server, pod, w.request.on(url.Values{"src": {w.src.Status.PodIP}, "port": {fmt.Sprint(at.Port())}}))
 }
 
 func (w *walk) show() {

@@ -67,7 +67,7 @@ nodes' proxies and the controller through the API server.`,
 	root.AddGroup(&cobra.Group{ID: "mesh", Title: "The mesh:"}, &cobra.Group{ID: "pods", Title: "Who is in it:"}, &cobra.Group{ID: "see", Title: "What passes through it:"})
 	root.AddCommand(t.versionCommand(), t.checkCommand(), t.installCommand(), t.upgradeCommand(), t.uninstallCommand(),
 		t.enrollCommand(), t.unenrollCommand(), t.injectCommand(),
-		t.statCommand(), t.edgesCommand(), t.routesCommand(), t.identityCommand(), t.endpointsCommand(), t.explainCommand())
+		t.statCommand(), t.edgesCommand(), t.routesCommand(), t.authzCommand(), t.identityCommand(), t.endpointsCommand(), t.explainCommand())
 	if err := t.completeFlags(root); err != nil {
 		panic(err) // a flag that is not there: a mistake of ours
 	}

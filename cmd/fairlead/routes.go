@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -16,15 +17,20 @@ import (
 )
 
 func (t *tool) routesCommand() *cobra.Command {
-	window := time.Duration(0)
+	window, rules := time.Duration(0), false
 	cmd := &cobra.Command{
 		Use:     "routes [SERVICE]",
 		GroupID: "see",
-		Short:   "requests by path or gRPC method: which route fails?",
+		Short:   "requests by path or gRPC method, or the rules in force: which route fails?",
 		Long: `Shows what each path of a service, or each method of a gRPC service, has answered, the failing ones first, as the callers'
 nodes have seen it. SERVER_ID is whom the server of the last request has proved to be.
 
-A node keeps 512 paths at most, without what follows a question mark. Requests are counted since the proxies' start, or within --time-window.`,
+A node keeps 512 paths at most, without what follows a question mark. Requests are counted since the proxies' start, or within --time-window.
+
+With --rules it shows the rules of HTTPRoute, GRPCRoute, TLSRoute and TCPRoute that are in force instead: their matches, backends with
+weights, and what they have done at all nodes since the proxies' start. A node has the rules of services that its pods have used.`,
+		Example: `  fairlead routes -n shop
+  fairlead routes cart -n shop --rules`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: t.completeNames(aService),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -32,11 +38,18 @@ A node keeps 512 paths at most, without what follows a question mark. Requests a
 			if len(args) > 0 {
 				name = args[0]
 			}
+			switch {
+			case rules && window > 0:
+				return errors.New("--rules and --time-window exclude each other")
+			case rules:
+				return t.rules(cmd.Context(), name)
+			}
 			return t.routes(cmd.Context(), name, window)
 		},
 	}
 	t.formats(cmd, "table", "wide", "json")
 	cmd.Flags().DurationVarP(&window, "time-window", "t", window, "time in which requests are counted; 0 is since the proxies' start")
+	cmd.Flags().BoolVar(&rules, "rules", false, "show the rules in force, and what each has done")
 	return cmd
 }
 

@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -114,7 +115,7 @@ func container(i int, ready bool, state, last map[string]any) func(*fleettest.Cl
 }
 
 func breakages() []breakage {
-	return append(append(clusterBreakages(), controllerBreakages()...), append(trustBreakages(), append(nodeBreakages(), meshBreakages()...)...)...)
+	return slices.Concat(clusterBreakages(), controllerBreakages(), routeBreakages(), trustBreakages(), nodeBreakages(), meshBreakages())
 }
 
 func clusterBreakages() []breakage {
@@ -137,6 +138,7 @@ func clusterBreakages() []breakage {
 		{"kubectl-version", "too old", kubectl("v1.32.0"), Warning, []string{"v1.32.0", "v1.37.2"}},
 		{"kubectl-version", "none", kubectl(""), Skipped, []string{"no kubectl"}},
 		{"before-namespace", "installed", func(*fleettest.Cluster, *Options) {}, Failure, []string{"of version devel"}},
+		{"before-create", "no kinds of object", denied("", "customresourcedefinitions"), Failure, []string{"you may not create customresourcedefinitions"}},
 		{"before-create", "not allowed", denied("", "daemonsets"), Failure, []string{"you may not create daemonsets in namespace fairlead-system"}},
 		{"before-roles", "refused", denied("", "clusterroles"), Failure, []string{"create ClusterRole fairlead-controller"}},
 		{"before-platform", "another system", node("operatingSystem", "windows"), Warning, []string{"node n1 runs windows"}},
@@ -185,9 +187,43 @@ func controllerBreakages() []breakage {
 		{"crds", "none", remove("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/policies.fairlead.io"), Failure, []string{"policies.fairlead.io"}},
 		{"crds", "not one of ours", func(_ *fleettest.Cluster, o *Options) { o.Chart = installs(nil) }, Skipped, []string{"this version has none"}},
 		{"controller-problems", "some", instead(fleettest.Controller, "/problems", "Pod vote/x: unknown service account \"y\"\nnote: z\n"), Warning, []string{"unknown service account"}},
+		{"controller-problems", "only those of routes", instead(fleettest.Controller, "/problems", "HTTPRoute vote/x: y\nTrafficPolicy vote/x: y\n"), OK, nil},
 		{"controller-problems", "many", instead(fleettest.Controller, "/problems", strings.Repeat("Pod x: y\n", 100)), Warning, []string{"and more"}},
 		{"controller-version", "another", func(_ *fleettest.Cluster, o *Options) { o.Version = "v9" }, Warning, []string{"the controller is devel, this tool is v9"}},
 		{"controller-version", "no leader", remove(lease), Skipped, []string{"no controller serves"}},
+	}
+}
+
+func routeBreakages() []breakage {
+	const crd = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
+	const grpc = crd + "grpcroutes.gateway.networking.k8s.io"
+	bundle := func(version string) func(*fleettest.Cluster, *Options) {
+		return set(grpc, "metadata annotations gateway.networking.k8s.io/bundle-version", version)
+	}
+	none := func(c *fleettest.Cluster, _ *Options) {
+		for _, kind := range gatewayKinds {
+			c.Remove(crd + kind + ".gateway.networking.k8s.io")
+		}
+	}
+	return []breakage{
+		{"gateway-api", "one is missing", remove(grpc), Warning, []string{"does not know: grpcroutes\n"}},
+		{"gateway-api", "none", none, Warning, []string{"httproutes, grpcroutes, referencegrants"}},
+		{"gateway-api-version", "none", none, Skipped, []string{"not installed"}},
+		{"gateway-api-version", "old", bundle("v1.1.0"), Warning, []string{"grpcroutes.gateway.networking.k8s.io is of version v1.1.0"}},
+		{"gateway-api-version", "no number", bundle("main"), Warning, []string{`says that its version is "main"`}},
+		{"gateway-api-version", "none said", bundle(""), Warning, []string{"does not say"}},
+		{"gateway-api-version", "another channel", set(grpc, "metadata annotations gateway.networking.k8s.io/channel", "x"), Warning, []string{`channel "x"`}},
+		{"routes", "one is not accepted", instead(fleettest.Controller, "/problems", "HTTPRoute vote/x: Shadowed: y\nPod vote/x: z\n"), Warning, []string{"HTTPRoute vote/x: Shadowed"}},
+		{"routes", "no leader", remove(lease), Skipped, []string{"no controller serves"}},
+		{"policies", "one is about nothing", instead(fleettest.Controller, "/problems", "AuthorizationPolicy vote/x: NothingMatched: y\n"), Warning, []string{"NothingMatched"}},
+		{"policies", "no leader", remove(lease), Skipped, []string{"no controller serves"}},
+		{"crds", "older", func(c *fleettest.Cluster, o *Options) {
+			set(crd+"policies.fairlead.io", "metadata labels app.kubernetes.io/version", "v1")(c, o)
+			all, _ := o.Chart("", "")
+			for _, x := range all {
+				x.SetLabels(map[string]string{"app.kubernetes.io/version": "v2"})
+			}
+		}, Warning, []string{"policies.fairlead.io is of version v1, this tool has that of v2"}},
 	}
 }
 

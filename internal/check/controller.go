@@ -23,7 +23,7 @@ func controllerGroup() Group {
 		{ID: "controller-warm", About: "the controller has heard of every node", Run: checkWarm},
 		{ID: "rbac", About: "the controller may do what it must", Run: checkRBAC},
 		{ID: "crds", About: "our kinds of object are known to the API server", Run: checkCRDs},
-		{ID: "controller-problems", About: "the controller understands every object", Run: checkProblems},
+		{ID: "controller-problems", About: "the controller understands every object", Run: problemsOf("mend the object: it is not served as it stands", otherKind)},
 		{ID: "controller-version", About: "the controller is as new as this tool", Run: checkControllerVersion},
 	}}
 }
@@ -186,34 +186,49 @@ func checkWarm(ctx context.Context, s *State) ([]Finding, error) {
 	return nil, nil
 }
 
-func checkProblems(ctx context.Context, s *State) ([]Finding, error) {
-	pod, err := s.leaderPod(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if pod == nil {
-		return nil, skip("no controller serves the nodes")
-	}
-	told := fleet.Ask(ctx, s.Fleet, []corev1.Pod{*pod}, fleet.ControllerContainer, "/problems", nil, fleet.Text)[0]
-	if told.Err != nil {
-		return nil, skip("the controller does not tell: " + told.Err.Error())
-	}
-	var found []Finding
-	for line := range strings.Lines(told.What) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "note:") {
-			continue
+// problems are the lines in which the controller says what is wrong with objects.
+func (s *State) problems(ctx context.Context) ([]string, error) {
+	return s.said.get(func() ([]string, error) {
+		pod, err := s.leaderPod(ctx)
+		if err != nil {
+			return nil, err
 		}
-		if len(found) == 20 {
-			return append(found, warned("`kubectl get --raw` shows all: "+rawPath(pod, "/problems"), "and more")), nil
+		if pod == nil {
+			return nil, skip("no controller serves the nodes")
 		}
-		found = append(found, warned("mend the object: it is not served as it stands", "%s", line))
-	}
-	return found, nil
+		told := fleet.Ask(ctx, s.Fleet, []corev1.Pod{*pod}, fleet.ControllerContainer, "/problems", nil, fleet.Text)[0]
+		if told.Err != nil {
+			return nil, skip("the controller does not tell: " + told.Err.Error())
+		}
+		var all []string
+		for line := range strings.Lines(told.What) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "note:") {
+				all = append(all, line)
+			}
+		}
+		return all, nil
+	})
 }
 
-func rawPath(p *corev1.Pod, path string) string {
-	return fmt.Sprintf("/api/v1/namespaces/%s/pods/http:%s:%d/proxy%s", p.Namespace, p.Name, fleet.ControllerPort, path)
+// problemsOf makes findings of the problems of some kinds of object.
+func problemsOf(hint string, of func(kind string) bool) func(context.Context, *State) ([]Finding, error) {
+	return func(ctx context.Context, s *State) ([]Finding, error) {
+		lines, err := s.problems(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var found []Finding
+		for _, line := range lines {
+			if kind, _, _ := strings.Cut(line, " "); !of(kind) {
+				continue
+			}
+			if len(found) == 20 {
+				return append(found, warned(fmt.Sprintf("`kubectl -n %s port-forward deploy/%s %d` and read /problems: it has all", s.Home, fleet.ControllerName, fleet.ControllerPort), "and more")), nil
+			}
+			found = append(found, warned(hint, "%s", line))
+		}
+		return found, nil
+	}
 }
 
 func checkControllerVersion(ctx context.Context, s *State) ([]Finding, error) {

@@ -7,7 +7,7 @@ func Before() []Group {
 
 // Installed are the checks of an installation.
 func Installed() []Group {
-	return []Group{kubernetesGroup(), controllerGroup(), clocksGroup(), trustGroup(), nodesGroup()}
+	return []Group{kubernetesGroup(), controllerGroup(), clocksGroup(), trustGroup(), nodesGroup(), routesGroup()}
 }
 
 // Mesh are those of an installation, and of the namespaces and pods that are to be in the mesh.

@@ -24,12 +24,18 @@ func checkCRDs(ctx context.Context, s *State) ([]Finding, error) {
 			continue
 		}
 		known++
-		there, err := s.Exists(ctx, o)
+		there, err := s.Read(ctx, o)
+		if remote.IsNotFound(err) {
+			found = append(found, failed("install Fairlead again: "+installHint, "there is no CustomResourceDefinition %s", o.GetName()))
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		if !there {
-			found = append(found, failed("install Fairlead again: "+installHint, "there is no CustomResourceDefinition %s", o.GetName()))
+		const version = "app.kubernetes.io/version"
+		if is, want := there.GetLabels()[version], o.GetLabels()[version]; is != want && want != "" {
+			found = append(found, warned("`fairlead upgrade`, or use the tool of the version that is installed",
+				"the CustomResourceDefinition %s is of version %s, this tool has that of %s", o.GetName(), first(is, "unknown"), want))
 		}
 	}
 	if known == 0 {

@@ -41,6 +41,8 @@ type State struct {
 	told        memo[[]fleet.Told[debug.Node]]
 	scrapes     memo[[]fleet.Told[fleet.Metrics]]
 	leader      memo[*fleet.Told[fleet.Metrics]]
+	gateway     memo[[]*unstructured.Unstructured]
+	said        memo[[]string]
 	trusted     memo[*trust]
 	chart       memo[[]*unstructured.Unstructured]
 	leaves      memo[[]fleet.Told[debug.Identities]]

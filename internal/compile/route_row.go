@@ -23,8 +23,9 @@ func (w *World) makeRow(name string) {
 		return
 	case row == nil:
 		delete(w.routes.rows, name)
+		delete(w.routes.shadows, name)
 	default:
-		w.routes.rows[name] = row
+		w.routes.rows[name], w.routes.shadows[name] = row, shadowsOf(row)
 	}
 	w.note(routesRow, name)
 }

@@ -21,6 +21,7 @@ type routes struct {
 	of       map[Key]*route   // in force
 	refused  map[Key]*refused // newer versions that are not
 	rows     map[string]*mesh.Routes
+	shadows  map[string][][]shadow           // of rows, by port
 	winners  map[string]map[portGroup]*route // by service
 	statuses statuses[RouteStatus]
 
@@ -44,7 +45,7 @@ func newStale() stale {
 
 func newRoutes(start uint64, limit int) routes {
 	return routes{
-		of: map[Key]*route{}, refused: map[Key]*refused{}, rows: map[string]*mesh.Routes{},
+		of: map[Key]*route{}, refused: map[Key]*refused{}, rows: map[string]*mesh.Routes{}, shadows: map[string][][]shadow{},
 		winners: map[string]map[portGroup]*route{}, statuses: newStatuses[RouteStatus](start, limit),
 		parents: map[string]map[Key]bool{}, backends: map[string]map[Key]bool{},
 		across: map[string]map[Key]bool{}, grants: map[string]map[Key]bool{}, stale: newStale(),

@@ -233,7 +233,7 @@ func (w *World) Problems() []Problem {
 		out = append(out, ps...)
 	}
 	out = append(out, w.routeProblems()...)
-	out = append(out, w.policyProblems()...)
+	out = append(append(out, w.policyProblems()...), w.shadowProblems()...)
 	slices.SortFunc(out, func(a, b Problem) int {
 		switch {
 		case a.less(b):

@@ -21,8 +21,11 @@ func (n *node) authzList() []debug.Authz {
 		if row == nil {
 			continue
 		}
-		all = append(all, debug.Authz{UID: p.UID, Namespace: p.Name.Namespace, Name: p.Name.Name, DefaultPolicy: row.Policy.String(),
-			Rules: b.deciders.of(s, p, row).list()})
+		rules := b.deciders.of(s, p, row).list()
+		for i := range rules {
+			rules[i].Text = authRuleText(s, &rules[i])
+		}
+		all = append(all, debug.Authz{UID: p.UID, Namespace: p.Name.Namespace, Name: p.Name.Name, DefaultPolicy: row.Policy.String(), Rules: rules})
 	}
 	slices.SortFunc(all, func(a, b debug.Authz) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))

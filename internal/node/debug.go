@@ -32,6 +32,7 @@ func (n *node) debug() map[string]http.Handler {
 		debug.IdentitiesPath: answer(func() any { return n.creds.list() }),
 		debug.EndpointsPath:  http.HandlerFunc(n.serveEndpoints),
 		debug.AuthzPath:      answer(func() any { return n.authzList() }),
+		debug.RulesPath:      answer(func() any { return n.ruleList() }),
 		debug.ExplainPath:    http.HandlerFunc(n.serveExplain),
 	}
 }

@@ -144,6 +144,7 @@ func TestDebugChangesNothing(t *testing.T) {
 	h, n := v.handler("n1"), v.nodes["n1"]
 	for _, path := range []string{
 		debug.EndpointsPath + "?service=vote/ballot",
+		debug.RulesPath, debug.AuthzPath,
 		debug.ExplainPath + "?pod=uid-front&dst=10.96.0.12:8082",
 		debug.ExplainPath + "?pod=uid-front&dst=10.96.0.11:8081",
 		debug.ExplainPath + "?pod=uid-front&src=10.244.2.3&port=1",

@@ -209,4 +209,5 @@ func (e *explainer) inbound(src netip.Addr, port uint16) {
 	}
 	plain, mutual := e.b.explain(e.pod, src, port)
 	e.step(!strings.Contains(plain, "refused") || origin.Mesh && !strings.Contains(mutual, "refused"), "policy", "plaintext %s, and mutual TLS %s", plain, mutual)
+	e.arrival(src, port)
 }

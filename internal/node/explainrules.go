@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"fairlead.io/fairlead/internal/l7"
 	"fairlead.io/fairlead/internal/l7/exchange"
 	"fairlead.io/fairlead/internal/l7/routing"
 	"fairlead.io/fairlead/internal/mesh"
@@ -58,6 +59,9 @@ func (e *explainer) rules(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port, d
 		return
 	}
 	e.step(true, "routes", "%s", describe(t, row))
+	if len(t.Rules) == 0 {
+		e.treat(t.Policy)
+	}
 	if e.request == nil || t.Kind == mesh.NoRoute || opaque(t) {
 		return
 	}
@@ -67,6 +71,49 @@ func (e *explainer) rules(s *mesh.Snapshot, svc *mesh.Service, port mesh.Port, d
 		return
 	}
 	e.step(true, "rule", "%s %s meets rule %s of %s %s: %s", e.request.Method, e.request.Path, ruleName(c.Rule.Rule), c.Kind, c.Route, shares(c.Rule))
+	if texts := filterTexts(&c.Rule.Rule.Filters); len(texts) > 0 {
+		e.step(true, "filters", "%s", strings.Join(texts, "; "))
+	}
+	e.treat(c.Policy)
+}
+
+// treat tells what policies make of a request, part by part.
+func (e *explainer) treat(t *mesh.Traffic) {
+	if t == nil {
+		return
+	}
+	d := treatment(t)
+	e.out.Treatment = &d
+	for _, p := range d.Parts {
+		e.step(true, "traffic", "%s: %s", p.Name, p.Text)
+	}
+}
+
+// arrival tells whether the request that is asked about would be let in.
+func (e *explainer) arrival(src netip.Addr, port uint16) {
+	if e.request == nil {
+		return
+	}
+	s := e.b.world.Snapshot()
+	row := s.Pod(e.pod.UID)
+	if row == nil {
+		return // the step before has said so
+	}
+	d := e.b.deciders.of(s, e.pod, row)
+	if d.Trivial() {
+		return // everything passes, and the step before has said so
+	}
+	origin := e.b.Origin(e.pod, netip.AddrPortFrom(src, 0))
+	who := e.b.claimed(s, &l7.Arrival{Pod: e.pod, Peer: netip.AddrPortFrom(src, 0)}, d.NeedsID())
+	who.Authenticated = origin.Mesh
+	head := view{Method: e.request.Method, Path: e.request.Path, Fields: e.request.Fields}
+	for _, f := range e.request.Fields {
+		if f.Name == "host" {
+			head.Authority = f.Value
+		}
+	}
+	v := d.Request(&who, port, &head)
+	e.step(v.Allowed, "request", "%s %s %s", e.request.Method, e.request.Path, passes(v))
 }
 
 // describe is a table in a sentence.

@@ -17,6 +17,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/version"
+
+	"fairlead.io/fairlead/api/v1alpha1"
 )
 
 // place is where the API server keeps the objects of a kind.
@@ -55,6 +57,8 @@ func placeOf(object any) place {
 		return place{"/apis/discovery.k8s.io/v1", "endpointslices"}
 	case rbacv1.ClusterRole:
 		return place{"/apis/rbac.authorization.k8s.io/v1", "clusterroles"}
+	case v1alpha1.TrafficPolicy:
+		return place{"/apis/fairlead.io/v1alpha1", "trafficpolicies"}
 	case rbacv1.Role:
 		return place{"/apis/rbac.authorization.k8s.io/v1", "roles"}
 	}

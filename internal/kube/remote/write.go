@@ -78,6 +78,15 @@ func (c *Client) Exists(ctx context.Context, o *unstructured.Unstructured) (bool
 	return true, nil
 }
 
+// Read gives what is there of an object of this kind, namespace and name.
+func (c *Client) Read(ctx context.Context, o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	now := &unstructured.Unstructured{}
+	if err := c.decode(ctx, request{method: http.MethodGet, path: pathOf(o, o.GetName())}, &now.Object); err != nil {
+		return nil, fmt.Errorf("get %s %s: %w", o.GetKind(), join(o.GetNamespace(), o.GetName()), err)
+	}
+	return now, nil
+}
+
 // pathOf is the path of an object of any kind. Kinds whose plural cannot be guessed are not among ours.
 func pathOf(o *unstructured.Unstructured, name string) string {
 	gvk := o.GroupVersionKind()

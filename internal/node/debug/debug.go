@@ -19,6 +19,7 @@ const (
 	EndpointsPath  = "/debug/endpoints"
 	ExplainPath    = "/debug/explain"
 	AuthzPath      = "/debug/authz"
+	RulesPath      = "/debug/rules"
 )
 
 // Name of an object in a namespace.
@@ -163,6 +164,8 @@ type Explanation struct {
 	// Service is what the address stands for, and Endpoint where it leads if it is no service's.
 	Service  *Service  `json:"service,omitempty"`
 	Endpoint *Endpoint `json:"endpoint,omitempty"`
+	// Treatment is what policies make of the request that was asked about, or of any if none was and there are no rules.
+	Treatment *Treatment `json:"treatment,omitempty"`
 }
 
 // Step is one decision.
@@ -187,8 +190,52 @@ type AuthzRule struct {
 	Namespace string `json:"namespace,omitempty"`
 	Policy    string `json:"policy"`
 	Action    string `json:"action,omitempty"`
-	Rule      string `json:"rule"` // its number; empty: an ALLOW is about the port and none has matched
+	Rule      string `json:"rule"`           // its number; empty: an ALLOW is about the port and none has matched
+	Text      string `json:"text,omitempty"` // the rule in words
 	Allowed   uint64 `json:"allowed"`
 	Denied    uint64 `json:"denied"`
 	Audited   uint64 `json:"audited"`
+}
+
+// Rules are what is in force at a port of a service for the pods of this node that use it.
+type Rules struct {
+	Service  Name   `json:"service"`
+	Port     uint16 `json:"port"`
+	Consumer string `json:"consumer,omitempty"` // the namespace whose pods they are for; empty: everybody's
+	Kind     string `json:"kind,omitempty"`     // of route; empty: there are only policies
+	// Waits: newer rules wait for the endpoints of their backends.
+	Waits    bool      `json:"waits,omitempty"`
+	Policies Treatment `json:"policies"` // of the service, where no rule is
+	Rules    []Rule    `json:"rules"`
+}
+
+// Rule is a rule of a route.
+type Rule struct {
+	Route    Name      `json:"route"`
+	Rule     string    `json:"rule"`    // its name, or its number
+	Matches  []string  `json:"matches"` // in words; any of them. Empty: everything
+	Filters  []string  `json:"filters,omitempty"`
+	Backends []Backend `json:"backends"`
+	Policies Treatment `json:"policies"`
+}
+
+// Backend is where a share of a rule's traffic goes.
+type Backend struct {
+	Service   Name   `json:"service"`
+	Port      uint16 `json:"port"`
+	Weight    uint32 `json:"weight"`
+	Endpoints int    `json:"endpoints"`
+	Broken    string `json:"broken,omitempty"` // why its share is answered with 500
+}
+
+// Treatment is what TrafficPolicies make of requests.
+type Treatment struct {
+	From  []Name `json:"from,omitempty"` // the policies, the most specific first
+	Parts []Part `json:"parts,omitempty"`
+}
+
+// Part is one part of them, by the name of its field.
+type Part struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
 }

@@ -149,7 +149,7 @@ func (s *Server) put(path string, o Object) {
 }
 
 // plurals are the resources whose names are not made by adding an s.
-var plurals = map[string]string{"EndpointSlice": "endpointslices", "NetworkPolicy": "networkpolicies"}
+var plurals = map[string]string{"EndpointSlice": "endpointslices", "NetworkPolicy": "networkpolicies", "TrafficPolicy": "trafficpolicies", "AuthorizationPolicy": "authorizationpolicies"}
 
 // clusterWide are the kinds that have no namespace.
 var clusterWide = map[string]bool{"Namespace": true, "Node": true, "ClusterRole": true, "ClusterRoleBinding": true, "CustomResourceDefinition": true}
