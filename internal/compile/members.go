@@ -155,7 +155,7 @@ func (w *World) setRow(m *member, captured []netip.Addr, isCaptured, wanted bool
 	row := &mesh.Pod{
 		UID: m.f.uid, Name: m.f.name, Account: m.f.account, Node: m.f.node, Workload: m.f.workload,
 		Addrs: m.f.addrs, HostNet: m.f.hostNet, InMesh: wanted && isCaptured,
-		Policy: w.policyOf(m),
+		Policy: w.policyOf(m), Open: w.open(m),
 	}
 	switch {
 	case m.gone && isCaptured:

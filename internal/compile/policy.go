@@ -58,8 +58,11 @@ func (w *World) statePolicy(f *facts, annotations map[string]string) {
 // policyOf is what the pod's node is told. A pod that is on its way out of the mesh takes what comes: its peers are told
 // first that they must speak plaintext to it.
 func (w *World) policyOf(m *member) mesh.DefaultPolicy {
-	if w.closed || !m.f.enrolled {
+	if w.open(m) {
 		return mesh.PolicyAllow
 	}
 	return m.f.policy
 }
+
+// open tells whether a pod is not to be in the mesh, or no more.
+func (w *World) open(m *member) bool { return w.closed || !m.f.enrolled }

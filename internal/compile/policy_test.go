@@ -118,7 +118,7 @@ func TestThePolicyOnTheWayOut(t *testing.T) {
 		}
 		w.SetCaptured("a", w.Version(), map[string][]netip.Addr{"u-p": addrs("10.0.0.1")})
 		apply(t, w, f, "f.yaml", c.docs...)
-		if row := pod(t, w, "u-p"); row == nil || row.InMesh || row.Policy != c.want {
+		if row := pod(t, w, "u-p"); row == nil || row.InMesh || row.Policy != c.want || row.Open != (name == "left") {
 			t.Errorf("%s: before it is released: %+v", name, row)
 		}
 	}
@@ -129,7 +129,7 @@ func TestThePolicyWhenAllLeave(t *testing.T) {
 	w := NewWorld(Config{})
 	apply(t, w, newFiles(), "f.yaml", nsClosed, podDoc("p", "10.0.0.1", ""))
 	w.SetClosed(true)
-	if row := pod(t, w, "u-p"); row.Policy != mesh.PolicyAllow {
+	if row := pod(t, w, "u-p"); row.Policy != mesh.PolicyAllow || !row.Open {
 		t.Errorf("while all leave: %+v", row)
 	}
 	w.SetClosed(false)

@@ -28,7 +28,7 @@ func encodePod(p *mesh.Pod) *controlpb.Pod {
 	return &controlpb.Pod{
 		Uid: p.UID, Name: encodeName(p.Name), Account: encodeAccount(p.Account), Node: p.Node, Workload: p.Workload,
 		Addresses: encodeAddrs(p.Addrs), InMesh: p.InMesh, HostNet: p.HostNet, DefaultPolicy: controlpb.DefaultPolicy(p.Policy),
-		Policies: each(p.Policies, encodePolicyRef),
+		Policies: each(p.Policies, encodePolicyRef), Open: p.Open,
 	}
 }
 
@@ -76,7 +76,7 @@ func decodeDelta(d *controlpb.Delta) (mesh.Delta, error) {
 		out.Pods = append(out.Pods, &mesh.Pod{
 			UID: p.GetUid(), Name: decodeName(p.GetName()), Account: decodeAccount(p.GetAccount()), Node: p.GetNode(),
 			Workload: p.GetWorkload(), Addrs: addrs, InMesh: p.GetInMesh(), HostNet: p.GetHostNet(), Policy: decodePolicy(p.GetDefaultPolicy()),
-			Policies: decodePolicyRefs(p.GetPolicies()),
+			Policies: decodePolicyRefs(p.GetPolicies()), Open: p.GetOpen(),
 		})
 	}
 	for _, n := range d.GetNodes() {

@@ -85,9 +85,12 @@ func (in *arrival) await(r *errand) {
 }
 
 // decide asks again about plaintext, if the answer was that it is not known yet, as soon as it is.
-func (in *arrival) decide() {
-	if !errors.Is(in.plainErr, ErrUndecided) {
-		return
+func (in *arrival) decide() { in.plainErr = in.decided(in.plainErr) }
+
+// decided asks again, if the answer was that it is not known yet, as soon as it is.
+func (in *arrival) decided(err error) error {
+	if !errors.Is(err, ErrUndecided) {
+		return err
 	}
 	f := in.f
 	ctx, cancel := context.WithTimeout(f.p.ctx, f.e.lim.Resolve)
@@ -95,7 +98,7 @@ func (in *arrival) decide() {
 	f.e.brain.Decided(ctx, f.spec)
 	in.Origin = f.e.brain.Origin(f.spec, f.peer)
 	f.rec.Peer = in.Origin.Pod
-	in.plainErr = in.authorize()
+	return in.authorize()
 }
 
 // reject refuses plaintext: with an answer to HTTP, and with a reset to everything else. A reset is also for what passes by
@@ -142,7 +145,7 @@ func (in *arrival) mutual() {
 	state := sec.ConnectionState()
 	in.TLS = &state
 	f.down, f.first, f.rec.Security = sec, nil, SecurityMTLS
-	err = in.authorize()
+	err = in.decided(in.authorize())
 	if err != nil && (state.NegotiatedProtocol != ALPNHTTP || !errors.Is(err, ErrDenied)) {
 		in.refused()
 		f.refuse(CauseRefused, err)

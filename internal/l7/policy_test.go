@@ -182,6 +182,51 @@ func TestPolicyThatIsNotKnownYet(t *testing.T) {
 	}
 }
 
+// TestMutualTLSThatIsNotDecidedYet waits likewise, and is refused when that takes too long.
+func TestMutualTLSThatIsNotDecidedYet(t *testing.T) {
+	for name, tc := range map[string]struct {
+		known   bool
+		resolve time.Duration
+		want    int
+	}{"let in": {true, 0, 200}, "never known": {false, 50 * time.Millisecond, 502}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			client, server := w.pod(1, true), w.pod(2, true)
+			in := w.in(server, 8080, w.httpApp(func(http.ResponseWriter, *http.Request) {}))
+			out := w.out(client, w.service("10.96.0.1:80", mesh.HTTP1, w.endpoint(server, 8080)))
+			known, asked := make(chan struct{}), make(chan struct{}, 64)
+			w.known = known
+			w.auth = func(a *Arrival) error {
+				select {
+				case <-known:
+					return nil
+				default:
+				}
+				if a.TLS != nil {
+					asked <- struct{}{}
+				}
+				return ErrUndecided
+			}
+			w.node(nil, nil, client.spec([]net.Listener{out}, nil))
+			w.node(nil, func(c *Config) { c.Limits.Resolve = tc.resolve }, server.spec(nil, []net.Listener{in}))
+			if tc.known {
+				go func() {
+					<-asked
+					close(known)
+				}()
+			}
+			resp, err := httpClient(t, out, false).Get("http://svc.test/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != tc.want {
+				t.Errorf("answered %d, want %d", resp.StatusCode, tc.want)
+			}
+		})
+	}
+}
+
 // TestPolicyChangesUnderWay resets what lives and is not allowed any more, and leaves alone what nothing is known of.
 func TestPolicyChangesUnderWay(t *testing.T) {
 	w, in, e, rec := guarded(t, echoApp, nil, Limits{})

@@ -41,6 +41,7 @@ type Pod struct {
 	HostNet  bool          // shares its node's network: its address is the node's, it is never in the mesh
 	Policy   DefaultPolicy // of its node for what comes to it
 	Policies []PolicyRef   // that are about it, beside those of its namespace and of the mesh
+	Open     bool          // it is not to be in the mesh, or no more: it takes what comes, whatever policies say
 }
 
 // Node is a machine of the cluster.

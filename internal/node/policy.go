@@ -34,8 +34,8 @@ func (b *brain) AuthorizeRequest(a *l7.Arrival, h *exchange.Head, count bool) er
 }
 
 // decide answers for what comes to a local pod: a connection, opaque bytes, or a request. A pod's connections to itself are its
-// own affair. Of a pod that the table does not know nothing can be told: who comes to it in plaintext waits, and is refused if
-// that lasts; for who proves to be of the mesh there are the policies of its namespace and of the mesh.
+// own affair. Of a pod that the table does not know nothing can be told: who comes to it waits, and is refused if that lasts. Only
+// where there are no policies at all is who proves to be of the mesh let in meanwhile.
 func (b *brain) decide(a *l7.Arrival, r policy.Request, count bool) error {
 	if a.TLS == nil && a.Pod.Has(a.Peer.Addr()) {
 		return nil
@@ -43,10 +43,10 @@ func (b *brain) decide(a *l7.Arrival, r policy.Request, count bool) error {
 	s := b.world.Snapshot()
 	row := s.Pod(a.Pod.UID)
 	switch {
-	case row == nil && a.TLS == nil:
-		return fmt.Errorf("policy of the pod: %w", l7.ErrUndecided)
-	case row == nil && len(s.Authorizations()) == 0:
+	case row == nil && a.TLS != nil && len(s.Authorizations()) == 0:
 		return nil
+	case row == nil:
+		return fmt.Errorf("policy of the pod: %w", l7.ErrUndecided)
 	}
 	e := b.deciders.of(s, a.Pod, row)
 	if e.Trivial() {
@@ -164,7 +164,7 @@ func (b *brain) explain(p *l7.Pod, src netip.Addr, port uint16) (plain, mutual s
 	s := b.world.Snapshot()
 	row := s.Pod(p.UID)
 	if row == nil {
-		return "is not decided: the table does not have the pod", "passes, unless a policy of the mesh or the namespace says otherwise"
+		return "is not decided: the table does not have the pod", "passes where there is no policy at all, and is not decided otherwise"
 	}
 	e := b.deciders.of(s, p, row)
 	if e.Trivial() {

@@ -66,6 +66,12 @@ func TestMutualTLSMeetsEveryPolicy(t *testing.T) {
 	w.apply(mesh.Delta{Pods: []*mesh.Pod{{UID: "web", Account: web, Node: "n1", Addrs: []netip.Addr{webIP}, InMesh: true}}})
 	b := testBrain(w)
 	arrival := &l7.Arrival{Pod: &l7.Pod{UID: db.UID, Addrs: db.Addrs}, Peer: netip.AddrPortFrom(webIP, 40000), TLS: &state}
+	elsewhere := mesh.Delta{Authorizations: []*mesh.Authorization{{Name: mesh.Name{Namespace: "other", Name: "p"}, Action: mesh.Deny, All: "other", Rules: []mesh.AuthRule{{}}}}}
+	w.apply(elsewhere)
+	if err := b.Authorize(arrival); !errors.Is(err, l7.ErrUndecided) {
+		t.Errorf("of a pod that nobody knows, where there are policies: %v", err)
+	}
+	w.apply(mesh.Delta{GoneAuthorizations: []mesh.Name{elsewhere.Authorizations[0].Name}})
 	for _, d := range []mesh.Delta{{}, dbRow(mesh.PolicyAllow), dbRow(mesh.PolicyAuthenticated)} {
 		w.apply(d)
 		if err := b.Authorize(arrival); err != nil {

@@ -65,6 +65,9 @@ type Decider struct {
 
 // For compiles what is about a pod.
 func For(s *mesh.Snapshot, pod *mesh.Pod) *Decider {
+	if pod.Open {
+		return &Decider{byDefault: Rule{Default: true, Stated: mesh.PolicyAllow, Index: -1}}
+	}
 	d := &Decider{byDefault: Rule{Default: true, Stated: pod.Policy, Index: -1}, strict: Rule{Default: true, Stated: pod.Policy, Action: mesh.Audit, Index: -1}}
 	for _, a := range sorted(s.Authorizations()) {
 		if where, is := aboutPod(a, pod); is {

@@ -64,6 +64,23 @@ func TestTrivial(t *testing.T) {
 	}
 }
 
+// TestAnOpenPodTakesWhatComes: its peers have been told to speak plaintext to it, and nobody is to be cut off by that.
+func TestAnOpenPodTakesWhatComes(t *testing.T) {
+	s := (&mesh.Snapshot{}).Apply(mesh.Delta{Reset: true, Authorizations: []*mesh.Authorization{
+		{Name: mesh.Name{Namespace: "fairlead-system", Name: "all"}, Action: mesh.Deny, Mesh: true, Rules: []mesh.AuthRule{{}}},
+		{Name: mesh.Name{Namespace: "shop", Name: "none"}, Action: mesh.Allow, All: "shop"},
+	}})
+	pod := &mesh.Pod{Name: mesh.Name{Namespace: "shop", Name: "web"}, Policy: mesh.PolicyDeny, Policies: []mesh.PolicyRef{{Policy: mesh.Name{Namespace: "shop", Name: "gone"}}}}
+	who := &Client{}
+	if For(s, pod).Request(who, 80, nil).Allowed {
+		t.Error("plaintext is let into a pod of the mesh")
+	}
+	pod.Open = true
+	if d := For(s, pod); !d.Trivial() || !d.Request(who, 80, nil).Allowed || !d.Connection(who, 80).Allowed {
+		t.Error("plaintext is refused by a pod that has left")
+	}
+}
+
 // What went wrong elsewhere in 2026 (linkerd2 issues), each as a question to this engine.
 
 // A Server selected pods of other namespaces (15243): a policy of one namespace is about no pod of another, whatever the row says.

@@ -29,6 +29,7 @@ func testRouted(t *testing.T) {
 		{"status", testRouteStatus},
 		{"faults-and-limits", testFaultsAndLimits},
 		{"authorization", testAuthorization},
+		{"denied-by-default", testDeniedByDefault},
 		{"examples", testExamples},
 	})
 }
@@ -281,6 +282,33 @@ spec:
 		}
 		return nil
 	})
+}
+
+// testDeniedByDefault: where everything is denied, the kubelet's probes pass, and what a policy allows.
+func testDeniedByDefault(t *testing.T) {
+	ns := namespace(t, "e2e-denied", true)
+	lab.kubectl(t, "annotate", "namespace", ns, "fairlead.io/default-policy=deny")
+	mustServe(t, server{namespace: ns, name: "closed", replicas: 1, node: lab.nodes[1]}) // ready is who has answered a probe
+	r := call(t, ns, "denied", lab.nodes[0], "h1new", "closed:80")
+	if r.OK > 0 || r.Status[403] == 0 {
+		t.Errorf("want 403, got %v", r)
+	}
+	lab.apply(t, fmt.Sprintf(`
+apiVersion: fairlead.io/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: closed, namespace: %s}
+spec:
+  target: {kind: Service, name: closed, ports: [80]}
+  action: ALLOW
+  rules: [{from: [{serviceAccounts: [{name: default}]}], to: [{methods: [GET], paths: [{value: /open}]}]}]
+`, ns))
+	lab.kubectl(t, "-n", ns, "wait", "--for=condition=Accepted", "authorizationpolicy/closed", "--timeout=30s")
+	pauseFor(t, 2*time.Second)
+	mustFlawless(t, "what is allowed", call(t, ns, "allowed", lab.nodes[0], "h1", "closed:80", "-path=/open/door"), 20)
+	if r := call(t, ns, "elsewhere", lab.nodes[0], "h1", "closed:80", "-path=/shut"); r.OK > 0 || r.Status[403] == 0 {
+		t.Errorf("another path: want 403, got %v", r)
+	}
+	mustFail(t, "another port", call(t, ns, "opaque", lab.nodes[0], "tcp", "closed:9000"))
 }
 
 // testExamples applies the manifests of the tasks as they are to the vote application, and takes them back. The application goes on

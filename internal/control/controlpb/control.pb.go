@@ -1573,6 +1573,7 @@ type Pod struct {
 	HostNet       bool                   `protobuf:"varint,8,opt,name=host_net,json=hostNet,proto3" json:"host_net,omitempty"`
 	DefaultPolicy DefaultPolicy          `protobuf:"varint,9,opt,name=default_policy,json=defaultPolicy,proto3,enum=fairlead.control.v1.DefaultPolicy" json:"default_policy,omitempty"`
 	Policies      []*PolicyRef           `protobuf:"bytes,10,rep,name=policies,proto3" json:"policies,omitempty"`
+	Open          bool                   `protobuf:"varint,11,opt,name=open,proto3" json:"open,omitempty"` // takes what comes, whatever policies say
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1675,6 +1676,13 @@ func (x *Pod) GetPolicies() []*PolicyRef {
 		return x.Policies
 	}
 	return nil
+}
+
+func (x *Pod) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
 }
 
 // PolicyRef names an Authorization that is about a pod.
@@ -4520,7 +4528,7 @@ const file_control_proto_rawDesc = "" +
 	"\vgone_routes\x18\r \x03(\v2\x19.fairlead.control.v1.NameR\n" +
 	"goneRoutes\x12J\n" +
 	"\x0eauthorizations\x18\x0e \x03(\v2\".fairlead.control.v1.AuthorizationR\x0eauthorizations\x12J\n" +
-	"\x13gone_authorizations\x18\x0f \x03(\v2\x19.fairlead.control.v1.NameR\x12goneAuthorizations\"\x87\x03\n" +
+	"\x13gone_authorizations\x18\x0f \x03(\v2\x19.fairlead.control.v1.NameR\x12goneAuthorizations\"\x9b\x03\n" +
 	"\x03Pod\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12-\n" +
 	"\x04name\x18\x02 \x01(\v2\x19.fairlead.control.v1.NameR\x04name\x126\n" +
@@ -4532,7 +4540,8 @@ const file_control_proto_rawDesc = "" +
 	"\bhost_net\x18\b \x01(\bR\ahostNet\x12I\n" +
 	"\x0edefault_policy\x18\t \x01(\x0e2\".fairlead.control.v1.DefaultPolicyR\rdefaultPolicy\x12:\n" +
 	"\bpolicies\x18\n" +
-	" \x03(\v2\x1e.fairlead.control.v1.PolicyRefR\bpolicies\"R\n" +
+	" \x03(\v2\x1e.fairlead.control.v1.PolicyRefR\bpolicies\x12\x12\n" +
+	"\x04open\x18\v \x01(\bR\x04open\"R\n" +
 	"\tPolicyRef\x121\n" +
 	"\x06policy\x18\x01 \x01(\v2\x19.fairlead.control.v1.NameR\x06policy\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\"L\n" +
