@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"fairlead.io/fairlead/internal/l7/h2"
 	"fairlead.io/fairlead/internal/mesh"
 )
 
@@ -177,4 +179,42 @@ func FuzzPreface(f *testing.F) {
 			t.Fatalf("%+v became %+v, %v", p, again, err)
 		}
 	})
+}
+
+// TestAServerOfHTTP2ThatSpeaksFirst: its client is slow, but speaks HTTP/2 nevertheless. What only begins like that is passed on.
+func TestAServerOfHTTP2ThatSpeaksFirst(t *testing.T) {
+	settings := string([]byte{0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100})
+	for name, tt := range map[string]struct {
+		server, client string
+		want           Kind
+	}{
+		"HTTP/2":                   {settings, h2.Preface + string([]byte{0, 0, 0, 4, 0, 0, 0, 0, 0}), KindHTTP2},
+		"a client that says else":  {settings, "something else entirely", KindTCP},
+		"a server that says else":  {"220 welcome\r\n", h2.Preface, KindTCP},
+		"a greeting of a database": {string([]byte{0x4a, 0, 0, 0, 10}) + "8.0.36", h2.Preface, KindTCP},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			client, server := w.pod(1, true), w.pod(2, false)
+			w.in(server, 8080, w.tcpApp(func(c *net.TCPConn) {
+				io.WriteString(c, tt.server)
+				io.Copy(io.Discard, c)
+			}))
+			out := w.out(client, w.service("10.96.0.1:80", mesh.Unknown, w.endpoint(server, 8080)))
+			rec := &ledger{}
+			w.node(rec, func(c *Config) { c.Limits.Detect = 5 * time.Millisecond }, client.spec([]net.Listener{out}, nil))
+			c := dial(t, out)
+			time.Sleep(100 * time.Millisecond) // the server has long spoken
+			io.WriteString(c, tt.client)
+			if tt.want == KindTCP {
+				if _, err := io.ReadFull(c, make([]byte, len(tt.server))); err != nil {
+					t.Errorf("what the server has said: %v", err)
+				}
+			} else if _, err := io.ReadFull(c, make([]byte, 9)); err != nil {
+				t.Errorf("our own SETTINGS: %v", err)
+			}
+			c.Close()
+			rec.conn(t, "the connection", func(r *ConnRecord) bool { return r.Kind == tt.want })
+		})
+	}
 }

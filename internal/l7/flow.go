@@ -261,6 +261,12 @@ func (f *flow) race(l *link) (Kind, bool, error) {
 	serverFirst := f.cut.Load() && len(l.first) > 0
 	f.cut.Store(false)
 	f.down.SetReadDeadline(time.Time{})
+	if err == nil && serverFirst && saysSettings(l.first) {
+		// A server of HTTP/2 speaks when it is connected to, and so does its client, who is only slow.
+		if kind, err = f.sniff(f.e.lim.Patience); err == nil && kind == KindHTTP2 {
+			return kind, false, nil
+		}
+	}
 	if err != nil {
 		return kind, serverFirst, err
 	}
@@ -271,6 +277,16 @@ func (f *flow) race(l *link) (Kind, bool, error) {
 		return kind, serverFirst, upErr
 	}
 	return kind, serverFirst, nil
+}
+
+// saysSettings tells whether bytes begin with a SETTINGS frame (RFC 9113 section 6.5), as what a server of HTTP/2 says first.
+func saysSettings(b []byte) bool {
+	const head, entry, most = 9, 6, 64
+	if len(b) < head || b[0] != 0 || b[3] != 4 || b[4] != 0 || b[5]|b[6]|b[7]|b[8] != 0 {
+		return false
+	}
+	n := int(b[1])<<8 | int(b[2])
+	return n%entry == 0 && n <= most*entry
 }
 
 // listen waits for the first bytes, or the end, of the far side, and then stops the wait for the client's.

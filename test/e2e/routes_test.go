@@ -154,8 +154,8 @@ func ofVersion(servers map[string]int, name string) (n int) {
 }
 
 // testProgressive moves the traffic step by step as Flagger does (the route is applied again with other weights) and as Argo Rollouts
-// does (weights are patched where they stand), takes the old version away, and puts it back in the way of a rollback: no request
-// fails.
+// does (weights are patched where they stand, a rule of its own is put before), back and forth again, and takes the old version away:
+// no request fails.
 func testProgressive(t *testing.T) {
 	ns := namespace(t, "e2e-progressive", true)
 	versions(t, ns)
@@ -171,6 +171,11 @@ func testProgressive(t *testing.T) {
 		func() { lab.apply(t, split(ns, 90, 10)) },
 		func() { lab.apply(t, split(ns, 50, 50)) },
 		func() { patch(20, 80) },
+		func() { patch(100, 0) },
+		func() {
+			lab.kubectl(t, "-n", ns, "patch", "httproute", "app", "--type=json", "-p", `[{"op": "add", "path": "/spec/rules/-", "value": {"name": "managed",
+				"matches": [{"headers": [{"name": "x-canary", "value": "yes"}]}], "backendRefs": [{"name": "app-v2", "port": 80}]}}]`)
+		},
 		func() { patch(0, 100) },
 		func() { lab.kubectl(t, "-n", ns, "scale", "deploy/app-v1", "--replicas=0") },
 		func() { lab.kubectl(t, "-n", ns, "delete", "service", "app-v1") },
