@@ -130,7 +130,15 @@ spec:
 // wait waits for the load's end and tells how it went.
 func (l load) wait(t testing.TB, d time.Duration) tally.Report {
 	t.Helper()
-	lab.kubectl(t, "-n", l.namespace, "wait", "pod", l.name, "--for=jsonpath={.status.containerStatuses[0].state.terminated}", "--timeout="+d.String())
+	for step := patience / 2; ; d -= step { // no call of kubectl may take longer than its patience
+		_, err := lab.try(t.Context(), "-n", l.namespace, "wait", "pod", l.name, "--for=jsonpath={.status.containerStatuses[0].state.terminated}", "--timeout="+min(d, step).String())
+		if err == nil {
+			break
+		}
+		if d <= step {
+			t.Fatal(err)
+		}
+	}
 	out := lab.kubectl(t, "-n", l.namespace, "logs", l.name)
 	var r tally.Report
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
